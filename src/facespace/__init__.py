@@ -1,0 +1,3 @@
+"""facespace: photos of people as points of a space in which distance means identity."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Plain values and mathematics: numpy only, no input or output, no torch."""

@@ -1,0 +1,1 @@
+"""Bytes to aligned faces: photo, detect, align, quality. No torch."""

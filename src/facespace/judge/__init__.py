@@ -1,0 +1,1 @@
+"""Numbers one can trust: protocols, runs and reports. No torch."""

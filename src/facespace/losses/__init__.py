@@ -1,0 +1,1 @@
+"""The four systems as tensors: margins, head, triplets. Needs torch."""

@@ -1,0 +1,1 @@
+"""Cards, embedders, the zoo; networks live in `nets`, which needs torch."""

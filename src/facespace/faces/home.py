@@ -7,7 +7,7 @@ import platformdirs
 
 
 def home() -> Path:
-    """The folder of models and caches: `$FACESPACE_HOME` where set, else the user's data directory. Not created here."""
+    """The folder of models and caches: `$FACESPACE_HOME`, else the user's data directory; not created here."""
     chosen = os.environ.get("FACESPACE_HOME")
     return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("facespace", appauthor=False)
 

@@ -1,0 +1,110 @@
+"""How sure a figure is: intervals for a share and for a mean over folds, and the rule of 3.
+
+Levels are two-sided. Written from the definitions, without scipy, which is no dependency.
+"""
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Interval = tuple[float, float]
+
+
+def wilson(hits: int, trials: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval for a share of `hits` among `trials` > 0; close to its level on average.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    _check(hits, trials, level)
+    z2 = NormalDist().inv_cdf(0.5 + level / 2) ** 2
+    middle = hits + z2 / 2
+    half = math.sqrt(z2 * (hits * (trials - hits) / trials + z2 / 4))
+    low, high = (middle - half) / (trials + z2), (middle + half) / (trials + z2)
+    return (0.0 if hits == 0 else low, 1.0 if hits == trials else high)
+
+
+def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
+    """The exact interval for a share of `hits` among `trials` > 0: covers at least its level, whatever the truth.
+
+    The bounds are the shares under which as many hits, or as few, have a chance of (1 - level) / 2.
+    Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
+    """
+    _check(hits, trials, level)
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else _solve(lambda p: incomplete_beta(hits, trials - hits + 1, p), tail)
+    high = 1.0 if hits == trials else 1 - _solve(lambda q: incomplete_beta(trials - hits, hits + 1, q), tail)
+    return low, high
+
+
+def rule_of_3(trials: int) -> float:
+    """The error rate that `trials` > 0 without an error do not exclude at 95 %: 3 / trials, at most 1."""
+    return min(1.0, 3 / trials)
+
+
+def standard_error(values: ArrayLike) -> float:
+    """Standard error of the mean of at least two values: std(ddof = 1) / sqrt(count)."""
+    sample = np.asarray(values, dtype=np.float64)
+    return float(sample.std(ddof=1) / math.sqrt(sample.size))
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's interval for the mean of at least two values, such as the accuracies of the folds of a protocol."""
+    sample = np.asarray(values, dtype=np.float64)
+    half = t_quantile(level, sample.size - 1) * standard_error(sample)
+    return float(sample.mean() - half), float(sample.mean() + half)
+
+
+def t_quantile(level: float, freedom: int) -> float:
+    """The t with P(|T| <= t) = `level` for Student's T with `freedom` > 0 degrees: 2.262 at 0.95 and 9.
+
+    From P(|T| > t) = I_x(freedom / 2, 1 / 2) with x = freedom / (freedom + t^2).
+    """
+    if freedom < 1 or not 0 < level < 1:
+        raise ValueError(f"freedom {freedom} must be at least 1 and level {level} inside 0..1")
+    x = _solve(lambda x: incomplete_beta(freedom / 2, 0.5, x), 1 - level)
+    return math.sqrt(freedom * (1 - x) / x)
+
+
+def incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), 0..1, for a, b > 0 and x in 0..1.
+
+    The continued fraction converges fast below x = (a + 1) / (a + b + 2); above it, I_x(a, b) = 1 - I_{1-x}(b, a).
+    """
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - incomplete_beta(b, a, 1 - x)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    return math.exp(log_front) * _beta_fraction(a, b, x) / a
+
+
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    """Continued fraction of I_x(a, b), DLMF 8.17.22, by the modified method of Lentz."""
+    tiny = 1e-300
+    d = 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
+    c, value = 1.0, d
+    for m in range(1, 1_000_000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d, c = 1 / ((1 + term * d) or tiny), (1 + term / c) or tiny
+            value *= d * c
+        if abs(d * c - 1) < 1e-16:
+            break
+    return value
+
+
+def _solve(rising: Callable[[float], float], target: float) -> float:
+    """The x in 0..1 where a rising function reaches `target`, by halving until two neighbouring floats are left."""
+    low, high = 0.0, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if rising(middle) < target else (low, middle)
+    return high
+
+
+def _check(hits: int, trials: int, level: float) -> None:
+    if trials < 1 or not 0 <= hits <= trials or not 0 < level < 1:
+        raise ValueError(f"{hits} hits of {trials} trials at level {level} is no share")

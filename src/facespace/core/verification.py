@@ -1,0 +1,170 @@
+"""Verification, one photo against one: ROC, accuracy over folds, VAL@FAR, TAR@FAR, EER, AUC; exact, by sorting.
+
+A pair is accepted when its score (a similarity) is at least the threshold. Every distinct score is a threshold, and one
+above all scores accepts nothing. A score of -inf means that a photo gave no face: the pair counts, and no threshold
+accepts it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facespace.core.intervals import rule_of_3
+from facespace.errors import DataError, Refused
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Pairs accepted at every distinct threshold; the thresholds `(T,)` fall, the first is +inf and accepts nothing."""
+
+    thresholds: Floats
+    true_accepts: Counts
+    false_accepts: Counts
+    genuine: int
+    impostors: int
+
+    @property
+    def tar(self) -> Floats:
+        """True accept rate `(T,)`, also VAL and 1 - FNMR."""
+        return self.true_accepts / self.genuine
+
+    @property
+    def far(self) -> Floats:
+        """False accept rate `(T,)`, also FMR."""
+        return self.false_accepts / self.impostors
+
+
+@dataclass(frozen=True)
+class FoldRates:
+    """Each fold `(F,)` judged at a threshold that was chosen on the other folds."""
+
+    thresholds: Floats
+    accuracy: Floats
+    val: Floats
+    far: Floats
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold, and the pairs it accepts among all genuine and all impostor pairs."""
+
+    threshold: float
+    true_accepts: int
+    genuine: int
+    false_accepts: int
+    impostors: int
+
+    @property
+    def tar(self) -> float:
+        """True accept rate."""
+        return self.true_accepts / self.genuine
+
+    @property
+    def far(self) -> float:
+        """The false accept rate that was achieved."""
+        return self.false_accepts / self.impostors
+
+
+def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
+    """The curve of scores `(P,)` of pairs, `same` bool `(P,)` true where both photos show one person.
+
+    Raises `DataError` where one of the two kinds is missing, or a score is NaN or +inf.
+    """
+    scores, same = np.asarray(scores), np.asarray(same, dtype=bool)
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise DataError("a score is not a number", hint="check the vectors of the model")
+    genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])
+    if not (genuine.size and impostors.size):
+        raise DataError(f"{genuine.size} genuine and {impostors.size} impostor pairs: both kinds are needed")
+    found = np.unique(scores)[::-1]
+    thresholds = np.concatenate(([np.inf], found[np.isfinite(found)])).astype(scores.dtype, copy=False)
+    return Roc(
+        thresholds.astype(np.float64),
+        _accepted(genuine, thresholds),
+        _accepted(impostors, thresholds),
+        genuine.size,
+        impostors.size,
+    )
+
+
+def _accepted(ascending: NDArray[Any], thresholds: NDArray[Any]) -> Counts:
+    return ascending.size - np.searchsorted(ascending, thresholds, side="left")
+
+
+def best_threshold(curve: Roc) -> float:
+    """The threshold with most pairs decided rightly; of equally good ones the highest, which accepts fewest."""
+    right = curve.true_accepts + (curve.impostors - curve.false_accepts)
+    return float(curve.thresholds[np.argmax(right)])  # argmax takes the first, and thresholds fall
+
+
+def at_far(curve: Roc, far: float) -> OperatingPoint:
+    """The point with the highest TAR among those whose FAR is at most `far`.
+
+    Raises `Refused` where one false accept is already more than `far`: fewer than 1 / far impostor pairs.
+    """
+    if 1 / curve.impostors > far:
+        raise Refused(
+            f"{curve.impostors:,} impostor pairs cannot show a FAR of {far:g}: even without one false accept "
+            f"they would only show that it is below {rule_of_3(curve.impostors):.2g}",
+            hint=f"judge on at least {1 / far:,.0f} impostor pairs, or ask for a higher FAR",
+        )
+    # FAR rises along the curve: the last point that is not above the asked one accepts most.
+    at = int(np.searchsorted(curve.far, far, side="right")) - 1
+    return OperatingPoint(
+        float(curve.thresholds[at]),
+        int(curve.true_accepts[at]),
+        curve.genuine,
+        int(curve.false_accepts[at]),
+        curve.impostors,
+    )
+
+
+def over_folds(scores: ArrayLike, same: ArrayLike, folds: ArrayLike, choose: Callable[[Roc], float]) -> FoldRates:
+    """Each fold at the threshold that `choose` takes from the curve of all other folds.
+
+    `folds` int `(P,)` names the fold of each pair. With `best_threshold` the accuracy is LFW's; with the threshold of
+    `at_far`, VAL and FAR are those of FaceNet (arXiv 1503.03832, section 4). Raises `DataError` for fewer than two
+    folds, or a fold without both kinds of pairs.
+    """
+    scores, same, folds = np.asarray(scores), np.asarray(same, dtype=bool), np.asarray(folds)
+    names = np.unique(folds)
+    if names.size < 2:
+        raise DataError("a threshold is chosen on the other folds: at least two folds are needed")
+    rates = [_held_out(scores, same, folds == name, choose) for name in names]
+    return FoldRates(*np.array(rates, dtype=np.float64).T)
+
+
+def _held_out(
+    scores: NDArray[Any], same: NDArray[np.bool_], held: NDArray[np.bool_], choose: Callable[[Roc], float]
+) -> tuple[float, float, float, float]:
+    """Threshold of the other pairs, and accuracy, VAL and FAR of the held-out ones."""
+    threshold = choose(roc(scores[~held], same[~held]))
+    accepted, truth = scores[held] >= threshold, same[held]
+    if truth.all() or not truth.any():
+        raise DataError("a fold lacks genuine or impostor pairs: both kinds are needed in each")
+    return threshold, (accepted == truth).mean(), accepted[truth].mean(), accepted[~truth].mean()
+
+
+def equal_error(curve: Roc) -> tuple[float, float]:
+    """The equal error rate and its threshold: where the ROC, drawn with straight lines, meets FAR = 1 - TAR.
+
+    The threshold is the first, from above, whose FAR is not below its FNMR.
+    """
+    far, fnmr = np.append(curve.far, 1.0), np.append(1 - curve.tar, 0.0)  # accepting all, failures too, ends the curve
+    at = int(np.argmax(far >= fnmr))
+    before, after = fnmr[at - 1] - far[at - 1], fnmr[at] - far[at]
+    rate = far[at - 1] + (far[at] - far[at - 1]) * before / (before - after)
+    return float(rate), float(curve.thresholds[min(at, curve.thresholds.size - 1)])
+
+
+def auc(curve: Roc) -> float:
+    """The chance that a genuine pair scores above an impostor pair, ties counting half; exact, in whole numbers."""
+    accepts = np.append(curve.true_accepts, curve.genuine)
+    doubled = int(np.sum(np.diff(curve.false_accepts, append=curve.impostors) * (accepts[1:] + accepts[:-1])))
+    return doubled / (2 * curve.genuine * curve.impostors)

@@ -1,0 +1,91 @@
+"""Positions to batches of augmented faces. A face depends on (seed, epoch, step, place in the batch), never on workers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.data.augment import Augment
+from facespace.data.folder import People
+from facespace.data.sampler import Batches
+from facespace.errors import BadImage, DataError
+from facespace.faces.photo import read_photo
+
+BAD_SHARE = 0.01
+"""More unreadable photos than this share stop the training: the data need a look."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`faces` RGB uint8 `(N, S, S, 3)`, `labels` int64 `(N,)`, `photos` positions int64 `(N,)`, `flipped` bool `(N,)`."""
+
+    faces: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    photos: NDArray[np.int64]
+    flipped: NDArray[np.bool_]
+
+
+def read_crop(people: People, position: int, size: int = 112) -> NDArray[np.uint8]:
+    """The aligned face at a position, RGB uint8 `(size, size, 3)`. BadImage where the file is damaged."""
+    face = read_photo(people.read(people.photos[position]))
+    if face.shape[:2] != (size, size):
+        face = np.asarray(cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    return face
+
+
+@dataclass
+class Reader:
+    """Reads batches of aligned crops, `workers` threads ahead of the training; damaged photos are left out and listed once."""
+
+    people: People
+    augment: Augment
+    seed: int
+    workers: int = 0
+    bad: dict[str, str] = field(default_factory=dict)
+    """Name of each damaged photo met so far, and why it was left out."""
+
+    def batches(self, plan: Batches, epoch: int, start: int, side: Callable[[int], int]) -> Iterator[Batch]:
+        """Batches `start`, `start` + 1, ... of an epoch's plan, with faces of side `side(step)`."""
+        if self.workers == 0:
+            yield from (self.batch(plan[step], epoch, step, side(step)) for step in range(start, len(plan)))
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: list[Future[Batch]] = []
+            for step in range(start, len(plan)):
+                ahead.append(pool.submit(self.batch, plan[step], epoch, step, side(step)))
+                if len(ahead) > 2 * self.workers:
+                    yield ahead.pop(0).result()
+            yield from (future.result() for future in ahead)
+
+    def batch(self, positions: NDArray[np.int64], epoch: int, step: int, size: int) -> Batch:
+        """One batch; a damaged photo is missing from it, the others stay as they would be."""
+        good: list[int] = []
+        faces: list[NDArray[np.uint8]] = []
+        flipped: list[bool] = []
+        for place, position in enumerate(positions):
+            try:
+                crop = read_crop(self.people, int(position))
+            except BadImage as error:
+                self._leave_out(int(position), error)
+                continue
+            rng = np.random.Generator(np.random.PCG64((self.seed, epoch, step, place)))
+            face, mirrored = self.augment(crop, rng)
+            faces.append(face if size == face.shape[0] else _resize(face, size))
+            good.append(int(position))
+            flipped.append(mirrored)
+        chosen = np.array(good, np.int64)
+        return Batch(np.stack(faces), self.people.labels[chosen], chosen, np.array(flipped))
+
+    def _leave_out(self, position: int, error: BadImage) -> None:
+        self.bad[self.people.photos[position].name] = error.message
+        if len(self.bad) > max(1, BAD_SHARE * len(self.people.photos)):
+            listed = ", ".join(sorted(self.bad)[:3])
+            message = f"{len(self.bad)} of {len(self.people.photos)} photos are damaged, such as {listed}"
+            raise DataError(message, file=self.people.root, hint="mend or remove them") from error
+
+
+def _resize(face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

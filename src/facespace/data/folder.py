@@ -1,0 +1,111 @@
+"""A folder of people, `person/photo.jpg`, or a tar of one: who is there, and the bytes of every photo."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.data.archive import Tar
+from facespace.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif"})
+"""What counts as a photo when a folder is listed; whether it is one is decided by its content."""
+
+
+@dataclass(frozen=True)
+class PhotoRef:
+    """One photo: the person's name and the path below the root, with forward slashes: `person/0001.jpg`."""
+
+    person: str
+    name: str
+
+
+@dataclass(frozen=True)
+class People:
+    """People and their photos, sorted by name; the same for a folder and for a tar of it."""
+
+    root: Path
+    photos: tuple[PhotoRef, ...]
+    read_bytes: Callable[[str], bytes]
+
+    def read(self, photo: PhotoRef | str) -> bytes:
+        """The encoded bytes of a photo, given by reference or name. DataError where it is missing."""
+        return self.read_bytes(photo if isinstance(photo, str) else photo.name)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The people, sorted; a person's label is the position here."""
+        return tuple(sorted({photo.person for photo in self.photos}))
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Label of each photo, int64 `(len(photos),)`."""
+        position = {name: i for i, name in enumerate(self.names)}
+        return np.array([position[photo.person] for photo in self.photos], np.int64)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names and contents, hex: the identity of the data."""
+        whole = hashlib.sha256()
+        for photo in self.photos:
+            whole.update(photo.name.encode() + b"\0" + hashlib.sha256(self.read(photo)).digest())
+        return whole.hexdigest()
+
+    def only(self, people: frozenset[str]) -> "People":
+        """The same source, restricted to some people."""
+        return People(self.root, tuple(p for p in self.photos if p.person in people), self.read_bytes)
+
+
+def open_people(path: str | Path) -> People:
+    """List a folder `person/photo.jpg` or an uncompressed tar of one.
+
+    Hidden files and files without a photo's suffix are left out; a folder that wraps all others is looked through.
+    Raises DataError where the path is missing or holds no photo inside a folder of its own.
+    """
+    root = Path(path)
+    if root.is_dir():
+        names, read = _folder_names(root), lambda name: _read_file(root / name)
+    elif root.is_file():
+        tar = Tar(root)
+        names, read = tar.names, tar.read
+    else:
+        raise DataError("no such folder or tar", file=root)
+    photos = [name for name in names if _is_photo(name)]
+    wrapper = _wrapper(photos)
+    refs = sorted((PhotoRef(n.rsplit("/", 1)[0], n) for n in (p[len(wrapper) :] for p in photos) if "/" in n), key=lambda p: p.name)
+    if not refs:
+        raise DataError("holds no photo in a folder per person", file=root, hint="expected person/photo.jpg")
+    return People(root, tuple(refs), (lambda name: read(wrapper + name)) if wrapper else read)
+
+
+def _folder_names(root: Path) -> list[str]:
+    return [
+        (Path(folder) / file).relative_to(root).as_posix()
+        for folder, _, files in os.walk(root, followlinks=True)
+        for file in files
+    ]
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=path) from error
+
+
+def _is_photo(name: str) -> bool:
+    parts = name.split("/")
+    return not any(part.startswith(".") for part in parts) and Path(parts[-1]).suffix.lower() in SUFFIXES
+
+
+def _wrapper(names: list[str]) -> str:
+    """The folder, with its slash, in which all people's folders lie; empty where they lie at the root."""
+    first = {name.split("/", 1)[0] for name in names}
+    inside = [name.split("/", 1)[1] for name in names if "/" in name]
+    wrapped = len(first) == 1 and len(inside) == len(names) and all("/" in name for name in inside)
+    return f"{first.pop()}/" + _wrapper(inside) if wrapped else ""

@@ -1,0 +1,115 @@
+"""The trunks by name, in one table, and their weights on disk (safetensors, with the name of the trunk inside)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from facespace.errors import ModelError, UsageError
+from facespace.models.nets.iresnet import IResNet
+from facespace.models.nets.mobilefacenet import MobileFaceNet
+
+Builder = Callable[[int, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class TrunkSpec:
+    """What a trunk is built from: its name in `TRUNKS`, the side of its input in pixels, the length of its output."""
+
+    name: str
+    size: int = 112
+    dim: int = 512
+
+    def __post_init__(self) -> None:
+        if self.name not in TRUNKS:
+            raise UsageError(f"no trunk is called {self.name!r}", hint="one of: " + ", ".join(TRUNKS))
+        if not 32 <= self.size <= 448 or self.dim < 2:
+            raise UsageError(f"a trunk of input {self.size} and output {self.dim} makes no sense", hint="size 32..448, dim >= 2")
+
+
+def _iresnet(*blocks: int) -> Builder:
+    return lambda size, dim: IResNet(blocks, size=size, dim=dim)
+
+
+def _small(blocks: tuple[int, ...], widths: tuple[int, ...]) -> Builder:
+    """Narrow and shallow members whose stem has stride 2: a 112-pixel face at a fortieth of IResNet-50's cost."""
+    return lambda size, dim: IResNet(blocks, widths, size=size, dim=dim, stem_stride=2)
+
+
+TRUNKS: dict[str, Builder] = {
+    "iresnet18": _iresnet(2, 2, 2, 2),
+    "iresnet34": _iresnet(3, 4, 6, 3),
+    "iresnet50": _iresnet(3, 4, 14, 3),
+    "iresnet100": _iresnet(3, 13, 30, 3),
+    "iresnet200": _iresnet(6, 26, 60, 6),
+    "iresnet10-tiny": _small((1, 1, 1, 1), (16, 32, 64, 128)),
+    "iresnet10-narrow": _small((1, 1, 1, 1), (32, 64, 128, 256)),
+    "iresnet16-narrow": _small((1, 2, 3, 1), (24, 64, 128, 256)),
+    "mobilefacenet": lambda size, dim: MobileFaceNet(size=size, dim=dim),
+}
+
+
+def build(spec: TrunkSpec) -> nn.Module:
+    """A trunk with fresh weights from torch's current generator."""
+    return TRUNKS[spec.name](spec.size, spec.dim)
+
+
+def normalise(faces: Tensor) -> Tensor:
+    """Our own trunks' preprocessing: RGB uint8 `(N, 3, S, S)` to float in -1..1, (x - 127.5) / 127.5."""
+    return faces.float().sub_(127.5).div_(127.5)
+
+
+def save_trunk(path: Path, trunk: nn.Module, spec: TrunkSpec) -> None:
+    """Write the weights as safetensors with the spec in the metadata."""
+    from safetensors.torch import save_file
+
+    state = {k: v.detach().cpu().contiguous() for k, v in trunk.state_dict().items()}
+    save_file(state, path, metadata={"trunk": json.dumps({"name": spec.name, "size": spec.size, "dim": spec.dim})})
+
+
+def load_trunk(path: Path) -> tuple[nn.Module, TrunkSpec]:
+    """The trunk of a safetensors file written by `save_trunk`, in evaluation mode.
+
+    Raises ModelError where the file is not one of ours, or its tensors are not exactly those of its trunk.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            spec = TrunkSpec(**json.loads((file.metadata() or {})["trunk"]))
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"not weights of a facespace trunk ({error})", file=path, hint="train one: facespace train") from error
+    return fill(build(spec), state, path).eval(), spec
+
+
+def load_arcface_torch(path: Path, name: str = "iresnet50") -> nn.Module:
+    """An IResNet from a public arcface_torch checkpoint (`.pt` / `.pth`, a plain state dict), in evaluation mode.
+
+    Read with `weights_only=True`: the file is data, never program. Raises ModelError on any other content.
+    """
+    import pickle
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ModelError("not a plain state dict", file=path, hint="only tensors are read; nothing in a file is run") from error
+    if not isinstance(state, dict) or not isinstance(state.get("fc.weight"), Tensor):
+        raise ModelError("holds no arcface_torch backbone", file=path, hint="expected the keys of an IResNet, fc.weight among them")
+    return fill(build(TrunkSpec(name, 112, state["fc.weight"].shape[0])), state, path).eval()
+
+
+def fill(trunk: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
+    """Load `state` into `trunk`; every key and shape must match, every value be finite."""
+    expected = trunk.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys())
+    wrong += [k for k in sorted(expected.keys() & state.keys()) if expected[k].shape != state[k].shape]
+    if wrong:
+        raise ModelError(f"{len(wrong)} tensors do not fit the trunk, such as {wrong[0]}", file=path, hint="name another trunk")
+    if not all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+        raise ModelError("the weights hold values that are not finite", file=path, hint="the training that wrote them diverged")
+    trunk.load_state_dict(state)
+    return trunk

@@ -1,0 +1,73 @@
+"""The end of a training: weights, ONNX checked against them, and a card beside each."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facespace.core.contracts import Embedder
+from facespace.data.folder import People
+from facespace.models.card import Card, Input, write_card
+from facespace.models.nets.export import export_onnx
+from facespace.models.nets.trunks import build, save_trunk
+from facespace.train.recipe import Recipe
+from facespace.train.runlog import RunLog
+from facespace.train.state import State
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training left behind."""
+
+    run: Path
+    onnx: Path
+    """The model to use: `model.onnx`, with `model.card.json` beside it."""
+    weights: Path
+    """The same weights for torch: `trunk.safetensors`."""
+    step: int
+    """The step whose weights were chosen."""
+    figures: dict[str, float]
+    """Their figures on the held-out people; empty where none were held out."""
+    bad: dict[str, str]
+    """Damaged photos that were left out, and why."""
+
+
+def finish(
+    state: State, recipe: Recipe, run: Path, log: RunLog, bad: dict[str, str], people: People, teacher: Embedder | None
+) -> Outcome:
+    """Write the chosen weights, their ONNX form and the cards into `run`."""
+    trunk = build(recipe.trunk)
+    trunk.load_state_dict(state.best["trunk"] if state.best else state.trunk.state_dict())
+    step, figures = (state.best["step"], state.best["figures"]) if state.best else (state.step, {})
+    weights, onnx = run / "trunk.safetensors", run / "model.onnx"
+    save_trunk(weights, trunk, recipe.trunk)
+    distance = export_onnx(trunk, recipe.trunk, onnx)
+    for path in (weights, onnx):
+        write_card(_card(path, recipe, people, teacher, figures), path)
+    for name, reason in sorted(bad.items()):
+        log.note("left_out", step=state.step, file=name, message=reason)
+    log.note("end", step=state.step, chosen=step, onnx_distance=distance, **figures)
+    log.close()
+    return Outcome(run, onnx, weights, step, figures, bad)
+
+
+def _card(path: Path, recipe: Recipe, people: People, teacher: Embedder | None, figures: dict[str, float]) -> Card:
+    taught = "" if teacher is None else f", taught by {teacher.name} ({teacher.contract})"
+    numbers: tuple[dict[str, Any], ...] = ()
+    if figures:
+        numbers = ({"protocol": "all pairs of held-out people", "people": recipe.held_out} | figures,)
+    return Card(
+        name=recipe.name,
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        input=Input(recipe.trunk.size, "rgb", 127.5, 127.5),
+        dim=recipe.trunk.dim,
+        licence="whoever trained it decides, within the rights to the photos",
+        commercial=None,
+        trained_on=(
+            f"{len(people.photos)} photos of {len(people.names)} people, {recipe.held_out} of them held out "
+            f"(data {people.digest[:16]}), recipe {recipe.name} ({recipe.digest}){taught}"
+        ),
+        source="facespace train",
+        numbers=numbers,
+    )

@@ -1,0 +1,137 @@
+"""Every setting of a training as frozen dataclasses; contradictions are refused when a recipe is made."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from facespace.data.augment import Augment
+from facespace.data.sampler import PeopleByPhotos, Sampler, Shuffled
+from facespace.errors import UsageError
+from facespace.losses.margins import Margin
+from facespace.losses.triplet import Triplet
+from facespace.models.nets.trunks import TrunkSpec
+from facespace.train.schedule import Cosine, Resolution, Schedule, check_stages
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Learning from who is in the photo, with a margin-softmax over the training people."""
+
+    margin: Margin
+    """The margin in full force."""
+    scale: float = 64.0
+    """Scale s of the cosines."""
+    growth: tuple[float, float] = (0.0, 0.0)
+    """The margin grows linearly from nothing to full between these shares of the training."""
+    weight: float = 1.0
+    """Weight of this loss in the sum."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Learning from the vectors of a better embedder, beside or instead of labels."""
+
+    vector_weight: float = 1.0
+    """Weight of 1 - cosine to the teacher's vector."""
+    matrix_weight: float = 1.0
+    """Weight of the squared difference of the batch's similarity matrices."""
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum."""
+
+    rate: float = 0.1
+    """Base learning rate."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay."""
+
+    rate: float = 1e-3
+    """Base learning rate."""
+    weight_decay: float = 0.05
+
+
+@dataclass(frozen=True)
+class AdaGrad:
+    """AdaGrad, as FaceNet was trained."""
+
+    rate: float = 0.05
+    """Base learning rate."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a training besides its data: the same recipe on the same data gives the same weights."""
+
+    name: str
+    """Under which the recipe is asked for."""
+    trunk: TrunkSpec
+    """The network."""
+    epochs: float
+    """Passes over the training photos (of a sampler's epochs); a fraction is allowed."""
+    labels: Labels | None = None
+    """Margin-softmax on the people, or none."""
+    triplet: Triplet | None = None
+    """FaceNet's loss, or none."""
+    teacher: Teacher | None = None
+    """A teacher's vectors as targets, or none; which teacher is said at the command."""
+    sampler: Sampler = field(default_factory=Shuffled)
+    """Which photos make a batch."""
+    augment: Augment = field(default_factory=Augment)
+    """What may happen to a training face."""
+    optimiser: SGD | AdamW | AdaGrad = field(default_factory=SGD)
+    schedule: Schedule = field(default_factory=Cosine)
+    """Learning rate over the training, as a share of the base rate."""
+    warmup: float = 0.02
+    """Share of the training in which the rate rises from 0."""
+    resolutions: tuple[Resolution, ...] = ()
+    """Side of the faces by progress; empty means the trunk's own size throughout."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged into one step."""
+    clip_norm: float = 5.0
+    """Gradients of the trunk longer than this are shortened; 0 turns it off."""
+    autocast: Literal["off", "auto", "bf16"] = "off"
+    """bf16 arithmetic in the trunk: never, where a probe finds it faster, or always."""
+    held_out: int = 100
+    """People kept out of the training to choose among its states."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.labels is None and self.triplet is None and self.teacher is None:
+            raise UsageError(f"recipe {self.name!r} has nothing to learn from", hint="labels, triplet or teacher")
+        if self.triplet is not None and not isinstance(self.sampler, PeopleByPhotos):
+            raise UsageError("triplets need batches of people by photos", hint="sampler=PeopleByPhotos(...)")
+        if self.epochs <= 0 or self.accumulate < 1 or not 0 <= self.warmup < 1 or self.held_out < 0:
+            raise UsageError(f"recipe {self.name!r}: epochs > 0, accumulate >= 1, 0 <= warmup < 1, held_out >= 0")
+        check_stages(self.stages, self.trunk.size)
+
+    @property
+    def stages(self) -> tuple[Resolution, ...]:
+        """The resolutions, with the default filled in."""
+        return self.resolutions or (Resolution(0.0, self.trunk.size),)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as plain values; each choice carries the name of its class under `kind`."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        return plain
+
+    @property
+    def digest(self) -> str:
+        """Short id of all settings: a run folder belongs to one of them."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value

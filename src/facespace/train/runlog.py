@@ -1,0 +1,93 @@
+"""The folder of a run: whose it is (`run.json`), and what happened (`log.jsonl`, TensorBoard)."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facespace.core.contracts import Embedder
+from facespace.data.folder import People
+from facespace.models.card import write_atomic
+from facespace.errors import TrainingError
+from facespace.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from facespace.train.state import State
+
+
+def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None) -> None:
+    """Make a run folder one of this recipe, data and teacher; TrainingError where it is another training's."""
+    owner = {
+        "recipe": recipe.as_json(),
+        "data": {"digest": people.digest, "people": len(people.names), "photos": len(people.photos)},
+        "teacher": None if teacher is None else {"name": teacher.name, "contract": teacher.contract},
+    }
+    path, content = run / "run.json", json.dumps(owner, indent=1, sort_keys=True) + "\n"
+    if not path.is_file():
+        write_atomic(path, content.encode())
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    differing = [part for part in owner if before.get(part) != json.loads(content)[part]]
+    if differing:
+        message = f"the run folder belongs to another training (its {' and '.join(differing)} differ)"
+        raise TrainingError(message, file=run, hint="name another --run folder, or remove this one")
+
+
+class RunLog:
+    """What happens in a training: a row each into `log.jsonl`, to TensorBoard and to who listens."""
+
+    def __init__(self, run: Path, step: int, listen: Callable[[dict[str, Any]], None]) -> None:
+        """Go on after `step`: what was logged after it belongs to steps that are done again, and is dropped."""
+        self.path = run / "log.jsonl"
+        self.listen = listen
+        kept = [row for row in read_log(self.path) if row.get("step", 0) <= step]
+        write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        self.board = _tensorboard(run / "tensorboard", step)
+        self.last_step, self.last_time = step, time.monotonic()
+
+    def note(self, kind: str, **what: Any) -> None:
+        """One row: into the log, to TensorBoard, and to who listens."""
+        row = {"kind": kind} | what
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in what.items():
+            if isinstance(value, float):
+                self.board.add_scalar(f"{kind}/{name}", value, what.get("step", 0))
+        self.listen(row)
+
+    def step(self, state: "State", logs: dict[str, float], every: int) -> None:
+        """A row every so many steps, with the speed since the row before."""
+        if state.step % every and state.step != state.total:
+            return
+        recipe, now = state.recipe, time.monotonic()
+        photos = (state.step - self.last_step) * recipe.accumulate * recipe.sampler.batch
+        speed = photos / max(now - self.last_time, 1e-9)
+        self.last_step, self.last_time = state.step, now
+        self.note(
+            "step",
+            step=state.step,
+            total=state.total,
+            epoch=round(state.step * recipe.accumulate / state.per_epoch, 3),
+            images_per_s=round(speed, 1),
+            rate=float(state.optimiser.param_groups[0]["lr"]),
+            skipped=state.skipped,
+            **logs,
+        )
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds back."""
+        self.board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `log.jsonl`, none where there is no file; a last line torn by a kill is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,66 @@
+"""Learning rate, resolution and margin as pure functions of the progress of a training."""
+
+import math
+from dataclasses import dataclass
+
+from facespace.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 to `end` (a share of the base rate)."""
+
+    end: float = 0.0
+
+    def factor(self, progress: float) -> float:
+        """Share of the base rate at a progress in 0..1."""
+        return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Multiply by `gamma` at each milestone (a progress in 0..1)."""
+
+    milestones: tuple[float, ...] = (0.625, 0.875)
+    gamma: float = 0.1
+
+    def factor(self, progress: float) -> float:
+        """Share of the base rate at a progress in 0..1."""
+        return float(self.gamma ** sum(progress >= milestone for milestone in self.milestones))
+
+
+Schedule = Cosine | Steps
+
+
+def rate(base: float, schedule: Schedule, warmup_steps: int, step: int, total: int) -> float:
+    """Learning rate of a step: linear from 0 over the warm-up, then the schedule over what remains."""
+    if step < warmup_steps:
+        return base * (step + 1) / warmup_steps
+    return base * schedule.factor((step - warmup_steps) / max(1, total - warmup_steps))
+
+
+def grown(start: float, end: float, progress: float) -> float:
+    """0 before `start`, 1 after `end`, linear between: how much of the margin is in force."""
+    if progress >= end:
+        return 1.0
+    return max(0.0, (progress - start) / (end - start))
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Side of the training faces: `size` from progress `start` on."""
+
+    start: float
+    size: int
+
+
+def side(stages: tuple[Resolution, ...], progress: float) -> int:
+    """Side in pixels at a progress in 0..1."""
+    return max((stage for stage in stages if stage.start <= progress), key=lambda stage: stage.start).size
+
+
+def check_stages(stages: tuple[Resolution, ...], size: int) -> None:
+    """Refuse stages that do not begin at 0 or do not end at the trunk's own size."""
+    ordered = sorted(stages, key=lambda stage: stage.start)
+    if not ordered or ordered[0].start != 0.0 or ordered[-1].size != size:
+        raise UsageError(f"resolutions {stages} must begin at 0 and end at the trunk's {size} pixels")

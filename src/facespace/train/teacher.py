@@ -1,0 +1,53 @@
+"""A teacher's vectors of every training photo and its mirror image, computed once and kept."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.core.contracts import Embedder
+from facespace.data.batches import read_crop
+from facespace.data.folder import People
+from facespace.models.card import write_atomic
+from facespace.errors import BadImage
+from facespace.faces.home import home
+
+BLOCK = 256
+
+
+def teacher_vectors(
+    embedder: Embedder, people: People, told: Callable[[int, int], None] = lambda done, total: None
+) -> NDArray[np.float32]:
+    """Unit vectors float32 `(2, N, T)` of N photos: as they are, and mirrored; NaN where a photo is damaged.
+
+    Kept under `FACESPACE_HOME/cache`, by the digest of the data and the contract of the teacher. `told(done, total)` hears
+    of the progress.
+    """
+    path = home() / "cache" / f"teacher-{people.digest[:16]}-{embedder.contract}.npy"
+    if path.is_file():
+        kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return kept
+    vectors = _embed_all(embedder, people, told)
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+    return vectors
+
+
+def _embed_all(embedder: Embedder, people: People, told: Callable[[int, int], None]) -> NDArray[np.float32]:
+    vectors = np.full((2, len(people.photos), embedder.dim), np.nan, np.float32)
+    for start in range(0, len(people.photos), BLOCK):
+        crops, positions = [], []
+        for position in range(start, min(start + BLOCK, len(people.photos))):
+            try:
+                crops.append(read_crop(people, position))
+            except BadImage:
+                continue  # the reader of the batches names it
+            positions.append(position)
+        faces = np.stack(crops)
+        vectors[0, positions] = embedder.embed(faces)
+        vectors[1, positions] = embedder.embed(np.ascontiguousarray(faces[:, :, ::-1]))
+        told(min(start + BLOCK, len(people.photos)), len(people.photos))
+    return vectors

@@ -1,0 +1,278 @@
+"""The card beside the weights: what a model takes and gives, whence it comes, what it may be used for.
+
+`NAME.card.json` lies beside `NAME.onnx` or `NAME.safetensors` and is read without being asked. Preprocessing
+is never guessed: it stands in the card or is stated by the caller. A card that contradicts its weights is refused.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from facespace.errors import BadCard, ModelNotFound, Refused
+
+Channels = Literal["rgb", "bgr"]
+_CARD_BYTES = 1 << 20
+_LARGEST = 1e9  # refuses NaN and infinity as well
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the network takes: a square of `size` pixels, `channels` so ordered, (x - mean) / std of pixels 0..255."""
+
+    size: int
+    channels: Channels
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Preprocessing that the caller states: for a model without a card, or in place of its card's."""
+
+    channels: str | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Only what is stated, by key of `Input`."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold (same when similarity >= threshold) that gave the error rate `at` on `data`, with its interval."""
+
+    at: str
+    threshold: float
+    ci95: tuple[float, float] | None = None
+    pairs: int | None = None
+    data: str = "not stated"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model's card. `dim` 0 marks a detector, which gives no vector; `commercial` None means not known."""
+
+    name: str
+    file: str
+    sha256: str
+    input: Input
+    dim: int
+    similarity: Literal["cosine", "group-aware"] = "cosine"
+    licence: str = "not stated"
+    commercial: bool | None = None
+    trained_on: str = "not stated"
+    source: str = "not stated"
+    operating_points: tuple[OperatingPoint, ...] = ()
+    numbers: tuple[Mapping[str, Any], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The card as the document that is written beside the weights."""
+        return asdict(self)
+
+    def contract(self) -> str:
+        """Twelve hex digits of weights digest, preprocessing and dimension."""
+        taken = self.input
+        identity = [self.sha256, taken.size, taken.channels, float(taken.mean), float(taken.std), self.dim]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of `weights` lies: `NAME.card.json` for `NAME.onnx`."""
+    return weights.with_name(weights.stem + ".card.json")
+
+
+def write_card(card: Card, weights: Path) -> Path:
+    """Write `card` beside `weights`, atomically; its path."""
+    path = card_path(weights)
+    text = json.dumps(card.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text.encode() + b"\n")
+    return path
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write the file so that at any moment, and after a crash, it holds what it held before or all of `content`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        settle(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Give a finished file its name: its bytes reach the disk first, then the name."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file.
+
+    Raises ModelNotFound where there is none, BadCard naming the key that is missing, unknown or of the wrong kind.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_CARD_BYTES + 1)
+    except OSError as error:
+        raise ModelNotFound(f"no card can be read here ({error.strerror})", file=path) from error
+    if len(content) > _CARD_BYTES:
+        raise BadCard("a card of more than a megabyte", file=path)
+    try:
+        document = json.loads(content, parse_constant=_not_json)
+    except (ValueError, RecursionError) as error:
+        raise BadCard(
+            f"not JSON ({error})", file=path, hint="write the card anew; see `facespace model show`"
+        ) from error
+    return _Reader(path).card(document)
+
+
+def card_for(weights: Path, sha256: str, *, size: int, dim: int, stated: Stated) -> Card:
+    """The card of weights that have this digest, input size and dimension.
+
+    It is the one beside them, what is `stated` taking the place of its own (its thresholds and numbers do not outlive a
+    change), or else a new one. Raises BadCard where the card contradicts the weights, or where there is no card and the
+    preprocessing is not stated in full.
+    """
+    path = card_path(weights)
+    if path.is_file():
+        card = read_card(path)
+        _compare(card, weights, {"sha256": sha256, "input.size": size, "dim": dim})
+        return _restated(card, stated, path)
+    given = stated.given()
+    if missing := [key for key in ("channels", "mean", "std") if key not in given]:
+        raise BadCard(
+            f"no card lies beside these weights, and nothing states their {', '.join(missing)}",
+            file=weights,
+            hint="state --channels rgb|bgr --mean M --std S as the model was trained; they are never guessed",
+        )
+    return Card(weights.stem, weights.name, sha256, _Reader(weights).input({"size": size, **given}), dim)
+
+
+def require_commercial(card: Card) -> None:
+    """Raise Refused unless the card says that commercial use is allowed."""
+    if card.commercial is not True:
+        says = "forbids commercial use" if card.commercial is False else "does not say that commercial use is allowed"
+        raise Refused(
+            f"the card of {card.name!r} {says} (licence: {card.licence})",
+            file=card.file,
+            hint="`facespace model list` shows which models allow it",
+        )
+
+
+def _compare(card: Card, weights: Path, found: dict[str, str | int]) -> None:
+    says = {"sha256": card.sha256, "input.size": card.input.size, "dim": card.dim}
+    if wrong := [key for key in found if says[key] != found[key]]:
+        raise BadCard(
+            f"contradicts its weights: {wrong[0]} is {says[wrong[0]]} in the card, {found[wrong[0]]} in {weights.name}",
+            file=card_path(weights),
+            hint="put the card of these weights beside them, or remove it and state --channels --mean --std",
+        )
+
+
+def _restated(card: Card, stated: Stated, path: Path) -> Card:
+    preprocessing = _Reader(path).input({**asdict(card.input), **stated.given()})
+    return card if preprocessing == card.input else replace(card, input=preprocessing, operating_points=(), numbers=())
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+class _Reader:
+    """Reads a card's document, naming the file and the key of whatever is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def card(self, document: Any) -> Card:
+        known = self.known(document, Card, "")
+        for key in ("name", "file", "sha256", "input", "dim"):
+            if key not in known:
+                self.fail(key, "is missing")
+        self.texts(known, "", "name", "file", "sha256", "licence", "trained_on", "source")
+        if len(known["sha256"]) != 64 or not set(known["sha256"]) <= set("0123456789abcdef"):
+            self.fail("sha256", "must be 64 lower-case hex digits")
+        self.whole(known, "dim", 0)
+        if known.get("similarity", "cosine") not in ("cosine", "group-aware"):
+            self.fail("similarity", f'must be "cosine" or "group-aware", not {known["similarity"]!r}')
+        if not (known.get("commercial") is None or isinstance(known["commercial"], bool)):
+            self.fail("commercial", f"must be true, false or null, not {known['commercial']!r}")
+        known["input"] = self.input(known["input"])
+        points = self.rows(known, "operating_points")
+        known["operating_points"] = tuple(self.point(p, f"operating_points[{i}]") for i, p in enumerate(points))
+        known["numbers"] = tuple(self.rows(known, "numbers"))
+        return Card(**known)
+
+    def input(self, document: Any) -> Input:
+        known = self.known(document, Input, "input")
+        for key in ("size", "channels", "mean", "std"):
+            if key not in known:
+                self.fail(f"input.{key}", "is missing")
+        self.whole(known, "size", 0, "input.")
+        if known["channels"] not in ("rgb", "bgr"):
+            self.fail("input.channels", f'must be "rgb" or "bgr", not {known["channels"]!r}')
+        self.number(known, "mean", "input.")
+        if self.number(known, "std", "input.") <= 0:
+            self.fail("input.std", f"must be more than 0, not {known['std']}")
+        return Input(**known)
+
+    def point(self, document: Any, where: str) -> OperatingPoint:
+        known = self.known(document, OperatingPoint, where)
+        for key in ("at", "threshold"):
+            if key not in known:
+                self.fail(f"{where}.{key}", "is missing")
+        self.texts(known, f"{where}.", "at", "data")
+        self.number(known, "threshold", f"{where}.")
+        if known.get("pairs") is not None:
+            self.whole(known, "pairs", 0, f"{where}.")
+        if (interval := known.get("ci95")) is not None:
+            if not (isinstance(interval, list) and len(interval) == 2):
+                self.fail(f"{where}.ci95", "must be null or two numbers")
+            ends = dict(zip(("low", "high"), interval, strict=True))
+            known["ci95"] = tuple(self.number(ends, end, f"{where}.ci95.") for end in ends)
+        return OperatingPoint(**known)
+
+    def known(self, document: Any, kind: type, where: str) -> dict[str, Any]:
+        if not isinstance(document, dict):
+            self.fail(where or "the document", "must be a JSON object")
+        if strange := sorted(set(document) - {field.name for field in fields(kind)}):
+            self.fail(f"{where}.{strange[0]}".lstrip("."), "is not a key of a card")
+        return dict(document)
+
+    def rows(self, document: dict[str, Any], key: str) -> list[Any]:
+        rows = document.get(key, [])
+        if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+            self.fail(key, "must be a list of JSON objects")
+        return list(rows)
+
+    def texts(self, document: dict[str, Any], where: str, *keys: str) -> None:
+        for key in keys:
+            if key in document and not (isinstance(document[key], str) and document[key]):
+                self.fail(where + key, f"must be a text, not {document[key]!r}")
+
+    def number(self, document: dict[str, Any], key: str, where: str = "") -> float:
+        value = document[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
+            self.fail(where + key, f"must be a number, not {value!r}")
+        return float(value)
+
+    def whole(self, document: dict[str, Any], key: str, least: int, where: str = "") -> None:
+        value = document[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            self.fail(where + key, f"must be a whole number >= {least}, not {value!r}")
+
+    def fail(self, key: str, what: str) -> NoReturn:
+        raise BadCard(f"{key} {what}", file=self.path, hint="see the keys of a card in `facespace model show compact`")

@@ -24,9 +24,9 @@ class HeadOutput:
 class MarginHead(nn.Module):
     """Cross-entropy over classes with a margin on the label's logit: s·T(c_y) against s·c_j.
 
-    `weight` is `(classes, dim)`, from N(0, 0.01) as in the MXNet code of ArcFace; `bias` `(classes,)` exists for plain softmax only,
-    which ignores `scale`. `margin` may be replaced between steps (a margin that grows during warm-up: `head.margin =
-    target.grown(0.3)`), but not across the border between plain logits and cosines.
+    `weight` is `(classes, dim)`, from N(0, 0.01) as in the MXNet code of ArcFace; `bias` `(classes,)` exists for plain
+    softmax only, which ignores `scale`. `margin` may be replaced between steps (one that grows during warm-up:
+    `head.margin = target.grown(0.3)`), but not across the border between plain logits and cosines.
     """
 
     def __init__(self, classes: int, dim: int, margin: Margin, scale: float = 64.0) -> None:
@@ -51,9 +51,9 @@ class MarginHead(nn.Module):
         self._margin = margin
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> HeadOutput:
-        """Mean loss of embeddings `(N, dim)`, any float type and not normalised, with labels int64 `(N,)` in 0..classes-1.
+        """Mean loss of embeddings `(N, dim)`, any float type, not normalised, with labels int64 `(N,)` in 0..classes-1.
 
-        Computed in float32 also under autocast. Logs: `target_cosine`, `target_angle_deg` (mean angle to the own class) and
+        Computed in float32 also under autocast. Logs: `target_cosine`, `target_angle_deg` (means, to the own class) and
         `accuracy` (own class nearest, margin left out). Raises DataError for labels or shapes that do not fit.
         """
         self._check(embeddings, labels)

@@ -1,9 +1,8 @@
 """Margins: each makes the label's cosine look worse than it is, so that training must earn a gap between people.
 
-A margin is a frozen dataclass whose `target_logit` maps the cosine c of the angle θ between an embedding and its own class to
-T(c), the label's logit before scaling; the logits of the other classes stay s·c_j. Scale, softmax and class rows belong to the
-head. Angles are radians. Gradients are exact (`gradient="exact"`), or that of the identity with the values of the margin
-(`"straight_through"`: how the public arcface_torch checkpoints were trained).
+A margin is a frozen dataclass whose `target_logit` maps the cosine c of the angle θ between an embedding and its own
+class to T(c), the label's logit before scaling; the other classes keep s·c_j. Scale, softmax and class rows belong to the
+head. Angles are radians.
 
 A new margin is a dataclass and a row of `MARGINS`.
 """
@@ -18,7 +17,7 @@ from torch import Tensor
 from facespace.errors import UsageError
 
 COSINE_LIMIT = 1 - 1e-7
-"""|c| is held below this before its angle is taken: rounding gives c > 1, and the slope of the angle is infinite at |c| = 1."""
+"""Where an angle is taken |c| is held below this: rounding gives c > 1, and the slope of the angle is infinite at 1."""
 
 PastPi = Literal["th/mm", "none", "easy_margin", "continuous", "clamp"]
 """What T does where φ = m1·θ + m2 exceeds π and cos φ would rise again (no paper says).
@@ -32,7 +31,7 @@ PastPi = Literal["th/mm", "none", "easy_margin", "continuous", "clamp"]
 """
 
 GradientRule = Literal["exact", "straight_through"]
-"""`exact`: dT/dc; `straight_through`: 1, whatever the margin."""
+"""`exact`: dT/dc; `straight_through`: 1 whatever the margin (arcface_torch; its public checkpoints were trained so)."""
 
 
 class Margin(Protocol):
@@ -44,11 +43,11 @@ class Margin(Protocol):
     """Whether the head feeds cosines (True) or the plain W·f + b (False)."""
 
     def target_logit(self, cos: Tensor) -> Tensor:
-        """T(c) of cosines of any shape, float32 at least; values and slopes are finite for every finite c, |c| > 1 included."""
+        """T(c) of cosines of any shape, at least float32; value and slope are finite also where rounding gives |c| > 1."""
         ...
 
     def grown(self, fraction: float) -> Self:
-        """The same kind of margin at `fraction` (0..1) of its strength: 0 is no margin, 1 is this one; for warming up."""
+        """The same kind of margin at `fraction` of its strength, 0 (none) to 1; UsageError outside. For warming up."""
         ...
 
 
@@ -86,7 +85,7 @@ class NormFace:
 
 @dataclass(frozen=True)
 class SphereFace:
-    """T = cos(m1·θ) made monotone, on scaled cosines: the form that the ArcFace paper compares with, without annealing."""
+    """T = cos(m1·θ) made monotone, on scaled cosines: as the ArcFace paper compares with it, without annealing."""
 
     m1: float = 1.35
     """Factor on the angle, at least 1."""
@@ -233,7 +232,7 @@ def _cos_of_margined_angle(cos: Tensor, m1: float, m2: float, past_pi: PastPi) -
 def _angle(cos: Tensor) -> Tensor:
     # The value is clamped, the slope is not cut: beyond the limit it is the (finite) slope at the limit.
     c = cos + (cos.clamp(-COSINE_LIMIT, COSINE_LIMIT) - cos).detach()
-    # arccos(c) through its sine: (1-c)(1+c) keeps its digits near |c| = 1, where the 1-c² in arccos' own slope loses them.
+    # arccos(c) through its sine: (1-c)(1+c) keeps its digits near |c| = 1, the 1-c² in arccos' own slope does not.
     return torch.atan2(((1 - c) * (1 + c)).sqrt(), c)
 
 
@@ -244,7 +243,9 @@ def _gap_at_switch(m1: float, m2: float) -> float:
 
 def _check(m1: float, m2: float, m3: float, past_pi: str, gradient: str) -> None:
     if not (0 < m1 < math.inf and 0 <= m2 < math.pi and 0 <= m3 < math.inf):
-        raise UsageError(f"no such margin: m1 = {m1}, m2 = {m2}, m3 = {m3}", hint="m1 > 0, 0 <= m2 < pi, m3 >= 0")
+        raise UsageError(
+            f"no such margin: m1 = {m1}, m2 = {m2}, m3 = {m3}", hint="m1 > 0, 0 <= m2 < pi radians, m3 >= 0"
+        )
     if past_pi not in get_args(PastPi):
         raise UsageError(f"past_pi = {past_pi!r} is unknown", hint=f"one of {', '.join(get_args(PastPi))}")
     if gradient not in get_args(GradientRule):

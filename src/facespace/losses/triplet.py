@@ -1,8 +1,8 @@
-"""FaceNet's triplet loss with online mining over all anchor-positive pairs (Schroff et al., FaceNet, CVPR 2015, section 3).
+"""FaceNet's triplet loss with online mining over all anchor-positive pairs (Schroff et al., CVPR 2015, section 3).
 
-Distances are squared L2 between unit vectors, 0..4. Once the triplets are chosen the loss is linear in the distances, so mining
-returns its coefficients, one per distance: no list of triplets is ever made, and memory stays at some (N, N) matrices however many
-triplets there are.
+Distances are squared L2 between unit vectors, 0..4. Once the triplets are chosen the loss is linear in the distances,
+so mining returns its coefficients, one per distance: no list of triplets is ever made, and memory stays at some (N, N)
+matrices however many triplets there are (127 MiB at N = 1,800).
 """
 
 import math
@@ -18,7 +18,7 @@ from facespace.losses.head import HeadOutput
 from facespace.losses.margins import full_precision
 
 Reduction = Literal["mean_active", "sum", "mean_all"]
-"""`mean_active`: mean over triplets with a positive loss; `sum`: the paper's; `mean_all`: sum over the number of (a, p) pairs."""
+"""`mean_active`: over triplets with a positive loss; `sum`: the paper's; `mean_all`: over all anchor-positive pairs."""
 
 Negatives = Literal["semihard_hardest", "semihard_random", "semihard_all", "violating_random"]
 """Which negatives a pair (a, p) meets. Semi-hard: D(a,p) < D(a,n) < D(a,p) + alpha (eq. 4 and its text).
@@ -124,12 +124,12 @@ def _choose(
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    # Drawn on the CPU: the same triplets on every device. Float64, so that a product with a count never rounds up to it.
+    # Drawn on the CPU: the same triplets on every device. Float64: a product with a count never rounds up to the count.
     return torch.rand(like.shape, generator=generator, dtype=torch.float64).to(like.device)
 
 
 def _count_ranges(anchor: Tensor, start: Tensor, stop: Tensor, n: int) -> Tensor:
-    """How many ranges of each anchor cover each rank, int64 `(N, N)`: +1 where a range starts, -1 where it stops, summed up."""
+    """How many of an anchor's ranges cover each rank, int64 `(N, N)`: running sum of +1 at starts and -1 at stops."""
     edges = torch.zeros(n, n + 1, dtype=torch.int64, device=anchor.device)
     one = torch.ones_like(start)
     edges.index_put_((anchor, start), one, accumulate=True)
@@ -140,7 +140,7 @@ def _count_ranges(anchor: Tensor, start: Tensor, stop: Tensor, n: int) -> Tensor
 class TripletHead(nn.Module):
     """Triplet loss on a batch that holds several photos of some people; it has no weights.
 
-    Random choices come from (seed, number of training steps so far); the number is a buffer, so a restart draws the same.
+    Random choices come from (seed, number of training steps so far); the number is a buffer: a restart draws the same.
     """
 
     steps: Tensor
@@ -154,8 +154,9 @@ class TripletHead(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> HeadOutput:
         """Loss of embeddings `(N, D)`, any float type, normalised here, with labels int64 `(N,)`.
 
-        A batch without triplets has loss 0 and zero gradients. Logs: `triplets_active`, `triplets_semihard`, `pairs`, `collapsed`
-        (0 or 1) and the mean squared distances `d_ap`, `d_an` where such pairs exist. Raises DataError for unfit shapes.
+        A batch without triplets has loss 0 and zero gradients. Logs: `triplets_active`, `triplets_semihard`, `pairs`,
+        `collapsed` (0 or 1) and, where such pairs exist, the mean squared distances `d_ap` and `d_an`. Raises DataError
+        for unfit shapes.
         """
         if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
             shapes = f"embeddings {tuple(embeddings.shape)} and labels {tuple(labels.shape)}"
@@ -185,18 +186,16 @@ class TripletHead(nn.Module):
 
 
 def _logs(distances: Tensor, labels: Tensor, mined: Mined) -> dict[str, float]:
-    n = len(labels)
     same = labels[:, None] == labels[None, :]
-    positive_pairs, negative_pairs = (int(same.sum()) - n, int((~same).sum()))
-    own, other = (distances * same).sum(), (distances * ~same).sum()
+    figures = [same.sum(), (distances * same).sum(), (distances * ~same).sum(), mined.active, mined.semihard]
+    # One transfer for all five, where the batch lives on a GPU.
+    n_same, d_same, d_other, active, semihard = torch.stack([x.double() for x in figures]).tolist()
+    n = len(labels)
+    n_ap, n_an = n_same - n, n * n - n_same
     logs = {
-        "triplets_active": float(mined.active),
-        "triplets_semihard": float(mined.semihard),
+        "triplets_active": active,
+        "triplets_semihard": semihard,
         "pairs": float(mined.pairs),
-        "collapsed": float(n > 1 and float(own + other) / (n * (n - 1)) < COLLAPSED_BELOW),
+        "collapsed": float(n > 1 and (d_same + d_other) / (n_ap + n_an) < COLLAPSED_BELOW),
     }
-    if positive_pairs:
-        logs["d_ap"] = float(own) / positive_pairs
-    if negative_pairs:
-        logs["d_an"] = float(other) / negative_pairs
-    return logs
+    return logs | ({"d_ap": d_same / n_ap} if n_ap else {}) | ({"d_an": d_other / n_an} if n_an else {})

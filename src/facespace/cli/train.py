@@ -1,0 +1,114 @@
+"""`facespace train`: photos of people to a judged model, resumed by running the same command again."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from facespace.train.loop import Listener
+    from facespace.train.recipe import Recipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("train")(train)
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder person/photo.jpg of aligned faces, or a tar of one.")],
+    recipe: Annotated[
+        str, typer.Option(help="Recipe by name; `facespace train . --recipe ?` lists them.")
+    ] = "arcface_small",
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Model whose vectors are targets, for recipes that learn from one.")
+    ] = None,
+    channels: Annotated[str | None, typer.Option(help="Channel order of a teacher without a card: rgb or bgr.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Mean of a teacher without a card.")] = None,
+    std: Annotated[float | None, typer.Option(help="Divisor of a teacher without a card.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the photos, instead of the recipe's.")] = None,
+    held_out: Annotated[int | None, typer.Option(help="People kept out to choose among the states.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; never replaced silently.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic; may change the last bits.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read photos ahead.")] = 0,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a model on a folder of people. Re-run the same command to go on after an interruption."""
+    from facespace.models.embedder import load
+    from facespace.train.loop import Where
+    from facespace.train.loop import train as train_model
+    from facespace.train.recipes import recipe as by_name
+
+    changes = {"epochs": epochs, "held_out": held_out, "seed": seed}
+    chosen = replace(by_name(recipe), **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    taught_by = load(teacher, threads=threads, channels=channels, mean=mean, std=std) if teacher else None
+    where = Where(device, threads, workers, save_every=save_every)
+    with progress(quiet) as listen:
+        outcome = train_model(
+            chosen, data, run or Path("runs") / chosen.name, teacher=taught_by, where=where, listen=listen
+        )
+    document = {
+        "run": str(outcome.run),
+        "model": str(outcome.onnx),
+        "weights": str(outcome.weights),
+        "step": outcome.step,
+        "held_out": outcome.figures,
+        "left_out": outcome.bad,
+        "device": device,
+        "threads": threads,
+    }
+    sys.stdout.write(json.dumps(document) + "\n" if as_json else summary(chosen, document))
+
+
+def summary(recipe: "Recipe", document: dict[str, Any]) -> str:
+    """What a training left behind, in words."""
+    figures = document["held_out"]
+    judged = (
+        f", TAR {figures['tar_at_far_1e-2']:.1%} at FAR 1 % on {recipe.held_out} held-out people" if figures else ""
+    )
+    left_out = (
+        f"Left out {len(document['left_out'])} damaged photos, named in the log.\n" if document["left_out"] else ""
+    )
+    return f"{left_out}{document['model']}: the weights of step {document['step']}{judged}.\n"
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator["Listener"]:
+    """A bar on stderr with epoch, loss, images/s and time to go; listens to the rows of a training."""
+    if quiet:
+        yield lambda row: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading photos", total=None)
+
+        def listen(row: dict[str, Any]) -> None:
+            if row["kind"] == "teacher":
+                bar.update(task, description="teacher's vectors", completed=row["done"], total=row["total"])
+            elif row["kind"] == "step":
+                text = f"epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  {row['images_per_s']:.0f} images/s"
+                bar.update(task, description=text, completed=row["step"], total=row["total"])
+            elif row["kind"] == "held_out":
+                bar.console.print(f"step {row['step']}: TAR {row['tar_at_far_1e-2']:.1%} at FAR 1 % on held-out people")
+            elif row["kind"] == "warning":
+                bar.console.print(f"warning: {row['message']}")
+
+        yield listen

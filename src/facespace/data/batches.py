@@ -1,4 +1,4 @@
-"""Positions to batches of augmented faces. A face depends on (seed, epoch, step, place in the batch), never on workers."""
+"""Positions to batches of augmented faces, each a function of (seed, epoch, step, place in the batch), never of workers."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +20,7 @@ BAD_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Batch:
-    """`faces` RGB uint8 `(N, S, S, 3)`, `labels` int64 `(N,)`, `photos` positions int64 `(N,)`, `flipped` bool `(N,)`."""
+    """`faces` RGB uint8 `(N, S, S, 3)`; `labels` and `photos` (positions) int64 `(N,)`; `flipped` bool `(N,)`."""
 
     faces: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -38,7 +38,7 @@ def read_crop(people: People, position: int, size: int = 112) -> NDArray[np.uint
 
 @dataclass
 class Reader:
-    """Reads batches of aligned crops, `workers` threads ahead of the training; damaged photos are left out and listed once."""
+    """Reads batches of aligned crops, `workers` threads ahead of the training; damaged photos are listed once."""
 
     people: People
     augment: Augment

@@ -7,7 +7,8 @@ from facespace.errors import DataError
 
 
 def split_people(people: People, held_out: int, seed: int = 0) -> tuple[People, People]:
-    """(training, held out): `held_out` people, chosen by a hash of seed and name, so that adding people moves few others.
+    """(training, held out): `held_out` people, chosen by a hash of seed and name, so that adding people moves few
+    others.
 
     Raises DataError where fewer than two people would remain for training.
     """

@@ -1,4 +1,5 @@
-"""Checkpoints that survive a kill at any moment: written aside, synced, read back, then renamed; damaged ones are passed over.
+"""Checkpoints that survive a kill at any moment: written aside, synced, read back, then renamed; damaged ones are
+passed over.
 
 A file is the SHA-256 (32 bytes) of what follows, then what `torch.save` writes, read with `weights_only=True`.
 """

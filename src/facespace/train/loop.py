@@ -1,7 +1,8 @@
 """The main path of a training, on one page: recipe and photos in; weights, card, ONNX and log out.
 
-Re-running the same command goes on where a killed training stopped, and ends with the same weights, bit for bit, on the CPU
-with the same number of threads: every choice is a function of (seed, epoch, step, place), and all state is in the checkpoint.
+Re-running the same command goes on where a killed training stopped, and ends with the same weights, bit for bit, on
+the CPU with the same number of threads: every choice is a function of (seed, epoch, step, place), and all state is in
+the checkpoint.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,8 +57,8 @@ def train(
 ) -> Outcome:
     """Train `recipe` on the people in `data` into the folder `run`, or go on where it stopped there.
 
-    `listen` hears every row of the log. Raises TrainingError where `run` belongs to another recipe or data, or where the
-    loss stays non-finite; DataError for data that cannot be trained on.
+    `listen` hears every row of the log. Raises TrainingError where `run` belongs to another recipe or data, or where
+    the loss stays non-finite; DataError for data that cannot be trained on.
     """
     where, run = where or Where(), Path(run)
     device = prepare(recipe, teacher, where)
@@ -108,7 +109,9 @@ def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.dev
     if recipe.teacher is not None and teacher is None:
         raise TrainingError(f"recipe {recipe.name!r} learns from a teacher", hint="name one: --teacher MODEL")
     if recipe.teacher is None and teacher is not None:
-        raise TrainingError(f"recipe {recipe.name!r} has no use for a teacher", hint="leave --teacher out, or take another recipe")
+        raise TrainingError(
+            f"recipe {recipe.name!r} has no use for a teacher", hint="leave --teacher out, or take another recipe"
+        )
     if where.device == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable("no CUDA device is visible to torch", hint="--device cpu")
     torch.set_num_threads(where.threads)
@@ -132,7 +135,9 @@ def stream(recipe: Recipe, reader: Reader, state: State) -> Iterator[Batch]:
 
 def teacher_targets(everyone: People, people: People, teacher: Embedder, listen: Listener) -> Tensor:
     """The teacher's vectors of the training photos, float `(2, N, T)`: as they are, and mirrored."""
-    vectors = teacher_vectors(teacher, everyone, lambda done, total: listen({"kind": "teacher", "done": done, "total": total}))
+    vectors = teacher_vectors(
+        teacher, everyone, lambda done, total: listen({"kind": "teacher", "done": done, "total": total})
+    )
     place = {photo.name: i for i, photo in enumerate(everyone.photos)}
     return torch.from_numpy(vectors[:, [place[photo.name] for photo in people.photos]])
 

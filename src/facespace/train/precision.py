@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def bf16_is_faster(trunk: nn.Module, faces: Tensor) -> bool:
-    """Time the trunk forward on a few faces in fp32 and in bf16, in turn; weights, statistics and generators stay as they are."""
+    """Time the trunk forward on a few faces in fp32 and in bf16, in turn; its state stays as it is."""
     was_training = trunk.training
     trunk.eval()
     few = faces[:8]

@@ -3,18 +3,27 @@
 from dataclasses import replace
 
 from facespace.data.augment import Augment
-from facespace.data.sampler import PeopleByPhotos, Shuffled
+from facespace.data.sampler import PeopleByPhotos
 from facespace.errors import UsageError
 from facespace.losses.margins import ArcFace, NormFace
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.trunks import TrunkSpec
-from facespace.train.recipe import SGD, AdamW, Labels, Recipe, Teacher
+from facespace.train.recipe import SGD, Labels, Recipe, Teacher
 from facespace.train.schedule import Resolution
 
 LIGHT = Augment(shift=0.03, zoom=0.05, light=0.2, colour=0.2)
 """For short trainings: a small network that sees each photo a few times hardly needs more."""
 PHONE = Augment(
-    shift=0.04, zoom=0.08, turn_rad=0.1, light=0.3, colour=0.3, grey_p=0.1, blur_p=0.1, downscale_p=0.2, jpeg_p=0.2, erase_p=0.2
+    shift=0.04,
+    zoom=0.08,
+    turn_rad=0.1,
+    light=0.3,
+    colour=0.3,
+    grey_p=0.1,
+    blur_p=0.1,
+    downscale_p=0.2,
+    jpeg_p=0.2,
+    erase_p=0.2,
 )
 """What happens to photos in the field: moved, blurred, small, coded, covered."""
 GROWING = (Resolution(0.0, 80), Resolution(0.6, 112))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from facespace.core.contracts import Embedder
 from facespace.data.folder import People
-from facespace.models.card import write_atomic
 from facespace.errors import TrainingError
+from facespace.models.card import write_atomic
 from facespace.train.recipe import Recipe
 
 if TYPE_CHECKING:

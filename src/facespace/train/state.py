@@ -51,9 +51,7 @@ class State:
     """The chosen state so far: `score`, `step`, `figures`, `trunk` (weights)."""
 
     @classmethod
-    def begin(
-        cls, recipe: Recipe, labels: NDArray[np.int64], teacher_dim: int | None, device: torch.device
-    ) -> "State":
+    def begin(cls, recipe: Recipe, labels: NDArray[np.int64], teacher_dim: int | None, device: torch.device) -> "State":
         """Fresh weights for training photos of these labels; channels last, which every convolution here prefers."""
         trunk = build(recipe.trunk).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         objective = Objective(recipe, int(labels.max()) + 1, teacher_dim).to(device)
@@ -120,7 +118,7 @@ class State:
         checkpoint.save(run / "checkpoints", self.step, state)
 
     def resume(self, run: Path) -> list[str]:
-        """Take over the newest sound checkpoint of a run, if there is one; a sentence for each damaged one passed over."""
+        """Take over the newest sound checkpoint, if there is one; a sentence for each damaged one passed over."""
         state, passed = checkpoint.newest(run / "checkpoints")
         if state is None:
             return passed

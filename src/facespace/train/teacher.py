@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 from facespace.core.contracts import Embedder
 from facespace.data.batches import read_crop
 from facespace.data.folder import People
-from facespace.models.card import write_atomic
 from facespace.errors import BadImage
 from facespace.faces.home import home
+from facespace.models.card import write_atomic
 
 BLOCK = 256
 
@@ -22,8 +21,8 @@ def teacher_vectors(
 ) -> NDArray[np.float32]:
     """Unit vectors float32 `(2, N, T)` of N photos: as they are, and mirrored; NaN where a photo is damaged.
 
-    Kept under `FACESPACE_HOME/cache`, by the digest of the data and the contract of the teacher. `told(done, total)` hears
-    of the progress.
+    Kept under `FACESPACE_HOME/cache`, by the digest of the data and the contract of the teacher. `told(done, total)`
+    hears of the progress.
     """
     path = home() / "cache" / f"teacher-{people.digest[:16]}-{embedder.contract}.npy"
     if path.is_file():

@@ -16,7 +16,8 @@ TOLERANCE = {False: 1e-4, True: 2e-3}
 
 
 def export_onnx(trunk: nn.Module, spec: TrunkSpec, path: Path, *, half: bool = False) -> float:
-    """Write `path`: input `faces` float `(N, 3, S, S)`, already normalised; output `embedding` `(N, D)`, not normalised.
+    """Write `path`: input `faces` float `(N, 3, S, S)`, already normalised; output `embedding` `(N, D)`, not
+    normalised.
 
     `half` stores the weights in half precision (half the size; arithmetic stays in fp32). Returns the largest distance
     between unit vectors of both on random faces. Raises ModelError, and leaves no file, where it exceeds `TOLERANCE`.
@@ -26,7 +27,9 @@ def export_onnx(trunk: nn.Module, spec: TrunkSpec, path: Path, *, half: bool = F
         _write(trunk.eval().cpu(), spec, aside, half)
         distance = _distance(trunk, spec, aside)
         if not distance <= TOLERANCE[half]:
-            raise ModelError(f"the ONNX model differs from the trunk by {distance:.2g}", file=path, hint="please report this")
+            raise ModelError(
+                f"the ONNX model differs from the trunk by {distance:.2g}", file=path, hint="please report this"
+            )
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
-"""IResNet: the residual trunk of ArcFace (section 3.1 of the paper and its public code), and small members of the family.
+"""IResNet: the residual trunk of ArcFace (section 3.1 of the paper and its public code), and small members of the
+family.
 
 A block is BN-Conv-BN-PReLU-Conv-BN with the stride in its second convolution; the output is BN-Dropout-FC-BN. Names of
 parameters are those of the public arcface_torch checkpoints, which therefore load.
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 
 class Block(nn.Module):
-    """BN-Conv3-BN-PReLU-Conv3(stride)-BN beside a shortcut; `(N, inside, S, S)` to `(N, outside, S/stride, S/stride)`."""
+    """BN-Conv3-BN-PReLU-Conv3(stride)-BN and a shortcut; `(N, inside, S, S)` to `(N, outside, S/stride, S/stride)`."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -33,12 +34,17 @@ class Block(nn.Module):
         return out
 
 
+def _stage(inside: int, outside: int, count: int) -> nn.Sequential:
+    """`count` blocks, the first of which halves the side."""
+    return nn.Sequential(Block(inside, outside, 2), *(Block(outside, outside, 1) for _ in range(count - 1)))
+
+
 class IResNet(nn.Module):
     """The trunk: float `(N, 3, S, S)` to embeddings float `(N, dim)`, not normalised.
 
-    `blocks` and `widths` are per stage, each stage halving the side; `stem_stride` 2 halves it once more at the start (small
-    members read 112 pixels at the cost of 56). At another input size than `size` the last map is pooled to the shape that
-    the fully connected layer expects, so that training may grow the resolution.
+    `blocks` and `widths` are per stage, each stage halving the side; `stem_stride` 2 halves it once more at the start
+    (small members read 112 pixels at the cost of 56). At another input size than `size` the last map is pooled to the
+    shape that the fully connected layer expects, so that training may grow the resolution.
     """
 
     def __init__(
@@ -55,17 +61,15 @@ class IResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.prelu = nn.PReLU(widths[0])
-        inside, side = widths[0], -(-size // stem_stride)
-        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True), start=1):
-            strides = (2,) + (1,) * (count - 1)
-            widths_in = (inside,) + (width,) * (count - 1)
-            layer = nn.Sequential(*(Block(i, width, s) for i, s in zip(widths_in, strides, strict=True)))
-            self.add_module(f"layer{stage}", layer)
-            inside, side = width, -(-side // 2)
-        self.side = side
+        inputs = (widths[0], *widths[:-1])
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            _stage(i, o, count) for i, o, count in zip(inputs, widths, blocks, strict=True)
+        )
+        self.side = -(-size // (16 * stem_stride))
+        inside = widths[-1]
         self.bn2 = nn.BatchNorm2d(inside)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(inside * side * side, dim)
+        self.fc = nn.Linear(inside * self.side**2, dim)
         self.features = nn.BatchNorm1d(dim)
         self._start()
 
@@ -79,8 +83,7 @@ class IResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(x)))
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = self.bn2(x)
         if x.shape[-1] != self.side:
             x = F.adaptive_avg_pool2d(x, self.side)  # (N, C, side, side)

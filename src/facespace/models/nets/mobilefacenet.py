@@ -1,4 +1,4 @@
-"""MobileFaceNet (Chen et al. 2018, table 1): depthwise bottlenecks and a global depthwise convolution, about one million weights."""
+"""MobileFaceNet (Chen et al. 2018, table 1): depthwise bottlenecks, a global depthwise convolution."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,9 @@ BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2
 """Rows of the paper's table: expansion, width, repeats, stride of the first."""
 
 
-def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1, *, act: bool = True) -> nn.Sequential:
+def _conv(
+    inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1, *, act: bool = True
+) -> nn.Sequential:
     """Conv-BN, and PReLU where the layer is not linear."""
     conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outside), *([nn.PReLU(outside)] if act else []))

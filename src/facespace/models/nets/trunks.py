@@ -27,7 +27,9 @@ class TrunkSpec:
         if self.name not in TRUNKS:
             raise UsageError(f"no trunk is called {self.name!r}", hint="one of: " + ", ".join(TRUNKS))
         if not 32 <= self.size <= 448 or self.dim < 2:
-            raise UsageError(f"a trunk of input {self.size} and output {self.dim} makes no sense", hint="size 32..448, dim >= 2")
+            raise UsageError(
+                f"a trunk of input {self.size} and output {self.dim} makes no sense", hint="size 32..448, dim >= 2"
+            )
 
 
 def _iresnet(*blocks: int) -> Builder:
@@ -82,7 +84,9 @@ def load_trunk(path: Path) -> tuple[nn.Module, TrunkSpec]:
             spec = TrunkSpec(**json.loads((file.metadata() or {})["trunk"]))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ModelError(f"not weights of a facespace trunk ({error})", file=path, hint="train one: facespace train") from error
+        raise ModelError(
+            f"not weights of a facespace trunk ({error})", file=path, hint="train one: facespace train"
+        ) from error
     return fill(build(spec), state, path).eval(), spec
 
 
@@ -96,9 +100,13 @@ def load_arcface_torch(path: Path, name: str = "iresnet50") -> nn.Module:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError("not a plain state dict", file=path, hint="only tensors are read; nothing in a file is run") from error
+        raise ModelError(
+            "not a plain state dict", file=path, hint="only tensors are read; nothing in a file is run"
+        ) from error
     if not isinstance(state, dict) or not isinstance(state.get("fc.weight"), Tensor):
-        raise ModelError("holds no arcface_torch backbone", file=path, hint="expected the keys of an IResNet, fc.weight among them")
+        raise ModelError(
+            "holds no arcface_torch backbone", file=path, hint="expected the keys of an IResNet, fc.weight among them"
+        )
     return fill(build(TrunkSpec(name, 112, state["fc.weight"].shape[0])), state, path).eval()
 
 
@@ -108,8 +116,12 @@ def fill(trunk: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
     wrong = sorted(expected.keys() ^ state.keys())
     wrong += [k for k in sorted(expected.keys() & state.keys()) if expected[k].shape != state[k].shape]
     if wrong:
-        raise ModelError(f"{len(wrong)} tensors do not fit the trunk, such as {wrong[0]}", file=path, hint="name another trunk")
+        raise ModelError(
+            f"{len(wrong)} tensors do not fit the trunk, such as {wrong[0]}", file=path, hint="name another trunk"
+        )
     if not all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
-        raise ModelError("the weights hold values that are not finite", file=path, hint="the training that wrote them diverged")
+        raise ModelError(
+            "the weights hold values that are not finite", file=path, hint="the training that wrote them diverged"
+        )
     trunk.load_state_dict(state)
     return trunk

@@ -1,0 +1,205 @@
+"""Which pairs are compared: the official list of LFW, and pairs made from any folder of people.
+
+A protocol is decided before any photo is read: the pairs, their folds, and where the bytes come from.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.data.folder import People, PhotoRef, open_people
+from facespace.errors import DataError, UsageError
+
+FOLDS = 10
+PAIRS_PER_FOLD = 300  # of each kind, as in LFW
+
+NamedPair = tuple[str, str, bool]
+"""Two photos by name, and whether they show one person."""
+
+
+@dataclass(frozen=True)
+class PairProtocol:
+    """Pairs of photos in folds; `first` and `second` int64 `(P,)` point into `photos`, each photo once.
+
+    `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `read`
+    gives the encoded bytes of a photo by name and may be called from several threads.
+    """
+
+    name: str
+    photos: tuple[str, ...]
+    people: int
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    same: NDArray[np.bool_]
+    folds: NDArray[np.int64]
+    read: Callable[[str], bytes]
+
+
+def lfw(pairs: Path, data: Path, folds: str | None = None) -> PairProtocol:
+    """LFW's protocol: the list `pairs.txt`, the photos from a folder or tar `Name/Name_0001.jpg`.
+
+    `folds` such as `1-3` or `1,4,7-9` judges on some folds only. Raises `DataError` for a malformed line or where
+    photos are missing: a pair is never left out. Huang et al., "Labeled Faces in the Wild", UMass TR 07-49 (2007).
+    """
+    listed = read_lfw_pairs(pairs)
+    chosen = parse_folds(folds, len(listed)) if folds else range(1, len(listed) + 1)
+    people = open_people(data)
+    by_stem = {photo.name.rpartition(".")[0]: photo for photo in people.photos}
+    wanted = {stem for fold in chosen for a, b, _ in listed[fold - 1] for stem in (a, b)}
+    missing = sorted(wanted - by_stem.keys())
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(wanted)} photos named by {pairs.name} are missing, first {missing[0]}.jpg",
+            hint="give the data that belong to the list, or choose the folds they hold with --folds",
+            file=data,
+        )
+    return _protocol("lfw", {fold: listed[fold - 1] for fold in chosen}, by_stem, people.read)
+
+
+def read_lfw_pairs(path: Path) -> list[list[NamedPair]]:
+    """The folds of a `pairs.txt`; photos are named `Name/Name_0001`, without a suffix.
+
+    The header gives folds and pairs of each kind per fold (or the pairs alone, for one fold); a fold is so many genuine
+    lines `name i j`, then as many impostor lines `name i name j`. Raises `DataError` that names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"no readable list of pairs ({error})", file=path) from error
+    header = lines[0].split() if lines else []
+    if len(header) not in (1, 2) or not all(re.fullmatch(r"0*[1-9]\d{0,6}", field) for field in header):
+        raise DataError("line 1 is no header", hint="expected folds and pairs per fold, such as 10 300", file=path)
+    folds, size = (int(field) for field in ("1", *header)[-2:])
+    if len(lines) - 1 != folds * 2 * size:
+        raise DataError(f"{len(lines) - 1} pairs, where the header promises {folds} x 2 x {size}", file=path)
+    named = [_named_pair(line, i // size % 2 == 0, i + 2, path) for i, line in enumerate(lines[1:])]
+    return [named[fold * 2 * size : (fold + 1) * 2 * size] for fold in range(folds)]
+
+
+def _named_pair(line: str, same: bool, number: int, path: Path) -> NamedPair:
+    fields = line.split("\t") if "\t" in line else line.split()
+    if same:
+        fields[2:2] = fields[:1]  # name i j -> name i name j
+    if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+        expected = "name, number, number" if same else "name, number, name, number"
+        raise DataError(f"line {number}: {line!r} is not: {expected}", hint="mend or re-download the list", file=path)
+    a, i, b, j = fields
+    return f"{a}/{a}_{int(i):04d}", f"{b}/{b}_{int(j):04d}", same
+
+
+def parse_folds(text: str, count: int) -> list[int]:
+    """Numbers of folds from text such as `1-3` or `1,4,7-9`, rising; `UsageError` where they are not in 1..count."""
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6}))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 1 <= low <= high <= count:
+            raise UsageError(f"folds {text!r} are not among 1-{count}", hint="write them as 1-3 or 1,4,7-9")
+        chosen.update(range(low, high + 1))
+    if len(chosen) < 2:
+        raise UsageError("one fold cannot be judged: its threshold comes from the others", hint="choose two or more")
+    return sorted(chosen)
+
+
+def folder(data: Path, seed: int = 0) -> PairProtocol:
+    """Pairs made from any folder or tar of `person/photo.jpg`; see `made_pairs`."""
+    people = open_people(data)
+    return made_pairs(people, people.photos, seed)
+
+
+def made_pairs(people: People, photos: Sequence[PhotoRef], seed: int = 0) -> PairProtocol:
+    """Pairs in up to ten folds that share no person, from `photos` of `people`; the same for the same names and seed.
+
+    In each fold up to 300 genuine pairs, taken in turn from its people so that none outweighs the others, and as many
+    impostor pairs, where the people give so many. Raises `DataError` for fewer than two folds: each needs two people,
+    one of them with two photos.
+    """
+    of_person: dict[str, list[PhotoRef]] = defaultdict(list)
+    for photo in sorted(photos, key=lambda photo: photo.name):
+        of_person[photo.person].append(photo)
+    dealt = _deal(of_person, np.random.default_rng([seed, 0]))
+    folds = {}
+    for number, names in enumerate(dealt, 1):
+        rng = np.random.default_rng([seed, number])
+        groups = [of_person[name] for name in names]
+        genuine = _genuine(groups, rng)
+        folds[number] = genuine + _impostors(groups, len(genuine), rng)
+    return _protocol("folder", folds, {photo.name: photo for photo in photos}, people.read)
+
+
+def _deal(of_person: dict[str, list[PhotoRef]], rng: np.random.Generator) -> list[list[str]]:
+    """People dealt to folds, first those who have pairs of their own, so that every fold gets some."""
+    names = [str(name) for name in rng.permutation(sorted(of_person))]
+    paired = [name for name in names if len(of_person[name]) > 1]
+    count = min(FOLDS, len(paired), len(names) // 2)
+    if count < 2:
+        raise DataError(
+            f"{len(names)} people, {len(paired)} of them with two photos or more, give no two folds",
+            hint="at least four people are needed, two of them with two photos",
+        )
+    single = [name for name in names if len(of_person[name]) == 1]
+    return [(paired + single)[fold::count] for fold in range(count)]
+
+
+def _genuine(groups: list[list[PhotoRef]], rng: np.random.Generator) -> list[NamedPair]:
+    turns = zip_longest(*(_pairs_within(group, rng) for group in groups))
+    return [pair for pair in chain.from_iterable(turns) if pair is not None][:PAIRS_PER_FOLD]
+
+
+def _pairs_within(group: list[PhotoRef], rng: np.random.Generator) -> list[NamedPair]:
+    """Distinct pairs of one person's photos in random order; pair number n is the n-th below the diagonal."""
+    total = len(group) * (len(group) - 1) // 2
+    numbers = rng.choice(total, size=min(total, PAIRS_PER_FOLD), replace=False) if total else np.empty(0)
+    rows = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(int)
+    return [
+        (group[row].name, group[int(number) - row * (row - 1) // 2].name, True)
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+
+
+def _impostors(groups: list[list[PhotoRef]], count: int, rng: np.random.Generator) -> list[NamedPair]:
+    """Distinct pairs of photos of two people: the people drawn alike, then their photos; all, where there are few."""
+    sizes = [len(group) for group in groups]
+    possible = (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
+    if possible <= 4 * count:
+        everyone = list(_pairs_between(groups))
+        return [everyone[i] for i in rng.permutation(len(everyone))[:count]]
+    found: dict[NamedPair, None] = {}
+    while len(found) < count:
+        one, other = sorted(rng.choice(len(groups), size=2, replace=False))
+        found[(_any(groups[one], rng), _any(groups[other], rng), False)] = None
+    return list(found)
+
+
+def _pairs_between(groups: list[list[PhotoRef]]) -> Iterator[NamedPair]:
+    for number, group in enumerate(groups):
+        for other in groups[number + 1 :]:
+            yield from ((a.name, b.name, False) for a in group for b in other)
+
+
+def _any(group: list[PhotoRef], rng: np.random.Generator) -> str:
+    return group[int(rng.integers(len(group)))].name
+
+
+def _protocol(
+    name: str, folds: dict[int, list[NamedPair]], photos: dict[str, PhotoRef], read: Callable[[str], bytes]
+) -> PairProtocol:
+    """Pairs by name as pairs by position; photos stand in the order of their first use."""
+    pairs = [(a, b, same, fold) for fold, pairs in folds.items() for a, b, same in pairs]
+    used = {key: position for position, key in enumerate(dict.fromkeys(key for a, b, _, _ in pairs for key in (a, b)))}
+    return PairProtocol(
+        name,
+        photos=tuple(photos[key].name for key in used),
+        people=len({photos[key].person for key in used}),
+        first=np.array([used[a] for a, _, _, _ in pairs], dtype=np.int64),
+        second=np.array([used[b] for _, b, _, _ in pairs], dtype=np.int64),
+        same=np.array([same for _, _, same, _ in pairs], dtype=bool),
+        folds=np.array([fold for _, _, _, fold in pairs], dtype=np.int64),
+        read=read,
+    )

@@ -1,0 +1,228 @@
+"""One protocol, one model: photos are decoded, searched, aligned, embedded and compared, and the figures drawn from it.
+
+Each photo is read once. A photo without a usable face is a failure to acquire: its pairs keep their place in every
+denominator with a score of -inf, so a genuine pair is a miss.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.core.contracts import AlignedFaces, Detector, Embedder, Vectors
+from facespace.core.scores import pair_scores
+from facespace.errors import InputError
+from facespace.faces.align import aligned_faces
+from facespace.faces.detect import Policy
+from facespace.faces.photo import read_photo
+from facespace.judge.environment import describe_environment
+from facespace.judge.figures import Figures, figures_of
+from facespace.judge.protocols import PairProtocol
+
+BATCH = 8  # photos that a worker aligns before it embeds them: the fastest size on a processor
+NO_FACE = -np.inf
+
+Progress = Callable[[int], None]
+"""Told how many more photos are done."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo that gave no face: its name, the code of the error and its sentence."""
+
+    file: str
+    code: str
+    message: str
+
+    def as_json(self) -> dict[str, str]:
+        """`{"file", "code", "message"}`."""
+        return {"file": self.file, "code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Unit vectors `(N, D)` of photos, zero where `acquired` bool `(N,)` is false; and what it took."""
+
+    vectors: Vectors
+    acquired: NDArray[np.bool_]
+    failures: tuple[Failure, ...]
+    digest: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model judged by a protocol: figures, the scores `(P,)` behind them, failures, speed and surroundings."""
+
+    protocol: PairProtocol
+    scores: NDArray[np.float32]
+    figures: Figures
+    model: dict[str, Any]
+    failures: tuple[Failure, ...]
+    digest: str
+    seconds: float
+    environment: dict[str, Any]
+    crops: dict[str, AlignedFaces]
+
+    @property
+    def images_per_s(self) -> float:
+        """Photos per second from bytes to vectors, all workers together."""
+        return len(self.protocol.photos) / self.seconds
+
+    def failed_pairs(self, same: bool) -> int:
+        """Genuine or impostor pairs that hold a photo without a face."""
+        return int((np.isneginf(self.scores) & (self.protocol.same == same)).sum())
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `evaluate --json`."""
+        figures = self.figures
+        return {
+            "model": self.model,
+            "protocol": self.protocol.name,
+            "pairs": len(self.scores),
+            "folds": len(figures.folds.accuracy),
+            "accuracy": {
+                "mean": figures.accuracy,
+                "stderr": figures.accuracy_stderr,
+                "ci95": figures.accuracy_ci95,
+                "per_fold": figures.folds.accuracy.tolist(),
+            },
+            "val_at_far": [rate.as_json() for rate in figures.val_at_far],
+            "tar_at_far": [rate.as_json() for rate in figures.tar_at_far],
+            "eer": {"rate": figures.eer, "threshold": _finite(figures.eer_threshold)},
+            "auc": figures.auc,
+            "threshold": _finite(figures.threshold),
+            "failures": {
+                "to_acquire": len(self.failures),
+                "files": [failure.as_json() for failure in self.failures],
+                "genuine_pairs": self.failed_pairs(same=True),
+                "impostor_pairs": self.failed_pairs(same=False),
+            },
+            "speed": {"images_per_s": self.images_per_s, "seconds": self.seconds},
+            "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
+            "environment": self.environment,
+        }
+
+
+def run(
+    protocol: PairProtocol,
+    embedder: Embedder,
+    detector: Detector,
+    *,
+    policy: Policy = "central",
+    threads: int | None = None,
+    device: str = "cpu",
+    pictures: int = 0,
+    progress: Progress = lambda photos: None,
+) -> Evaluation:
+    """Judge `embedder` by `protocol`; `policy` chooses the face where a photo shows several.
+
+    `threads` workers (default: the cores) each take photos through all stages. `pictures` asks for the aligned faces of
+    so many worst pairs of each kind, for a report. Raises `DataError` for a file that cannot be read at all.
+    """
+    threads = threads or available_cores()
+    embedded = embed_photos(protocol, embedder, detector, policy, threads, progress)
+    scores = score_pairs(protocol, embedded, embedder)
+    names = {name for same in (False, True) for name in worst_photos(protocol, scores, same, pictures)}
+    return Evaluation(
+        protocol=protocol,
+        scores=scores,
+        figures=figures_of(scores, protocol.same, protocol.folds),
+        model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
+        failures=embedded.failures,
+        digest=embedded.digest,
+        seconds=embedded.seconds,
+        environment=describe_environment(threads, device, detector.source, policy),
+        crops={name: align_photo(protocol.read(name), detector, policy) for name in sorted(names)},
+    )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def align_photo(content: bytes, detector: Detector, policy: Policy) -> AlignedFaces:
+    """The aligned face uint8 `(112, 112, 3)` that `policy` chooses in encoded bytes; an `InputError` where none is."""
+    return aligned_faces(read_photo(content), detector, policy)[0][1]
+
+
+def embed_photos(
+    protocol: PairProtocol, embedder: Embedder, detector: Detector, policy: Policy, threads: int, progress: Progress
+) -> Embedded:
+    """Embed every photo of the protocol once, on `threads` workers; the result does not depend on their number."""
+    names = protocol.photos
+    vectors = np.zeros((len(names), embedder.dim), dtype=np.float32)
+    digests: list[bytes] = [b""] * len(names)
+    failures: dict[int, Failure] = {}
+
+    def work(batch: range) -> int:
+        faces: dict[int, AlignedFaces] = {}
+        for position in batch:
+            content = protocol.read(names[position])
+            digests[position] = hashlib.sha256(content).digest()
+            try:
+                faces[position] = align_photo(content, detector, policy)
+            except InputError as error:
+                failures[position] = Failure(names[position], error.code, error.message)
+        if faces:
+            vectors[list(faces)] = embedder.embed(np.stack(list(faces.values())))
+        return len(batch)
+
+    started = time.perf_counter()
+    _each(work, [range(i, min(i + BATCH, len(names))) for i in range(0, len(names), BATCH)], threads, progress)
+    seconds = time.perf_counter() - started
+    acquired = np.ones(len(names), dtype=bool)
+    acquired[list(failures)] = False
+    failed = tuple(failures[position] for position in sorted(failures))
+    return Embedded(vectors, acquired, failed, _digest(names, digests), seconds)
+
+
+def _each(work: Callable[[range], int], batches: list[range], threads: int, progress: Progress) -> None:
+    """Do all batches; after an error the rest is not begun."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for done in pool.map(work, batches):
+            progress(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _digest(names: Sequence[str], digests: Sequence[bytes]) -> str:
+    """SHA-256, hex, over the names and contents of the photos in the order of their names."""
+    whole = hashlib.sha256()
+    for name, digest in sorted(zip(names, digests, strict=True)):
+        whole.update(name.encode() + b"\0" + digest)
+    return whole.hexdigest()
+
+
+def score_pairs(protocol: PairProtocol, embedded: Embedded, embedder: Embedder) -> NDArray[np.float32]:
+    """The model's similarity of every pair, float32 `(P,)`; -inf where a photo gave no face."""
+    scores = pair_scores(embedded.vectors, protocol.first, protocol.second, embedder.similarity)
+    scores[~(embedded.acquired[protocol.first] & embedded.acquired[protocol.second])] = NO_FACE
+    return scores
+
+
+def worst_pairs(
+    protocol: PairProtocol, scores: NDArray[np.float32], same: bool, count: int
+) -> list[tuple[str, str, float]]:
+    """The genuine pairs least alike, or the impostor pairs most alike, by name, with their scores; all with faces."""
+    kind = np.flatnonzero((protocol.same == same) & ~np.isneginf(scores))
+    order = kind[np.argsort(scores[kind] if same else -scores[kind], kind="stable")][:count]
+    return [(protocol.photos[protocol.first[i]], protocol.photos[protocol.second[i]], float(scores[i])) for i in order]
+
+
+def worst_photos(protocol: PairProtocol, scores: NDArray[np.float32], same: bool, count: int) -> list[str]:
+    """Names of the photos in `worst_pairs`."""
+    return [name for first, second, _ in worst_pairs(protocol, scores, same, count) for name in (first, second)]
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity: null for the threshold that accepts nothing."""
+    return value if np.isfinite(value) else None

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facespace.data.folder import People, PhotoRef, open_people
+from facespace.data.folder import PhotoRef, open_people
 from facespace.errors import DataError, UsageError
 
 FOLDS = 10
@@ -110,11 +110,11 @@ def parse_folds(text: str, count: int) -> list[int]:
 def folder(data: Path, seed: int = 0) -> PairProtocol:
     """Pairs made from any folder or tar of `person/photo.jpg`; see `made_pairs`."""
     people = open_people(data)
-    return made_pairs(people, people.photos, seed)
+    return made_pairs(people.photos, people.read, seed)
 
 
-def made_pairs(people: People, photos: Sequence[PhotoRef], seed: int = 0) -> PairProtocol:
-    """Pairs in up to ten folds that share no person, from `photos` of `people`; the same for the same names and seed.
+def made_pairs(photos: Sequence[PhotoRef], read: Callable[[str], bytes], seed: int = 0) -> PairProtocol:
+    """Pairs of `photos` in up to ten folds that share no person; the same for the same names and seed.
 
     In each fold up to 300 genuine pairs, taken in turn from its people so that none outweighs the others, and as many
     impostor pairs, where the people give so many. Raises `DataError` for fewer than two folds: each needs two people,
@@ -130,7 +130,7 @@ def made_pairs(people: People, photos: Sequence[PhotoRef], seed: int = 0) -> Pai
         groups = [of_person[name] for name in names]
         genuine = _genuine(groups, rng)
         folds[number] = genuine + _impostors(groups, len(genuine), rng)
-    return _protocol("folder", folds, {photo.name: photo for photo in photos}, people.read)
+    return _protocol("folder", folds, {photo.name: photo for photo in photos}, read)
 
 
 def _deal(of_person: dict[str, list[PhotoRef]], rng: np.random.Generator) -> list[list[str]]:

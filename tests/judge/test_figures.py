@@ -1,0 +1,79 @@
+"""The figures of a protocol against float64 loops from their definitions."""
+
+import json
+
+import numpy as np
+import pytest
+
+from facespace.judge.figures import FARS, figures_of
+
+
+def sample(folds: int = 10, kind: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    same = np.tile(np.repeat([True, False], kind), folds)
+    scores = np.round(rng.normal(0.5 * same, 0.15), 3).astype(np.float32)  # rounded: ties between the kinds
+    return scores, same, np.repeat(np.arange(1, folds + 1), 2 * kind)
+
+
+def test_every_figure_agrees_with_slow_float64_code() -> None:
+    scores, same, folds = sample()
+    figures = figures_of(scores, same, folds)
+    accuracy, val, far = [], [], []
+    for fold in range(1, 11):
+        s, y = scores[folds != fold].astype(float), same[folds != fold]
+        genuine, impostors = np.sort(s[y]), np.sort(s[~y])
+        best, loose = (0, 0.0), np.inf
+        for t in np.unique(s)[::-1]:
+            right = (genuine >= t).sum() + (impostors < t).sum()
+            best = max(best, (int(right), float(t)))  # of equal ones the higher threshold
+            if (impostors >= t).mean() <= 1e-2:
+                loose = t
+        s, y = scores[folds == fold].astype(float), same[folds == fold]
+        accuracy.append(((s >= best[1]) == y).mean())
+        val.append((s[y] >= loose).mean())
+        far.append((s[~y] >= loose).mean())
+    assert figures.accuracy == pytest.approx(np.mean(accuracy), abs=1e-12)
+    assert figures.accuracy_stderr == pytest.approx(np.std(accuracy, ddof=1) / np.sqrt(10), abs=1e-12)
+    assert figures.accuracy_ci95[1] - figures.accuracy == pytest.approx(
+        2.2621571628 * figures.accuracy_stderr, rel=1e-9
+    )
+    one_percent = figures.val_at_far[FARS.index(1e-2)]
+    assert one_percent.rate == pytest.approx(np.mean(val), abs=1e-12)
+    assert one_percent.achieved_far == pytest.approx(np.mean(far), abs=1e-12)
+    wins = scores[same][:, None].astype(float) - scores[~same][None].astype(float)
+    assert figures.auc == pytest.approx((np.sign(wins).mean() + 1) / 2, abs=1e-12)
+
+
+def test_an_achieved_far_of_all_pairs_never_exceeds_the_asked_one() -> None:
+    for seed in range(5):
+        for rate in figures_of(*sample(seed=seed)).tar_at_far:
+            assert rate.refused or (rate.achieved_far is not None and rate.achieved_far <= rate.far)
+
+
+def test_what_the_impostors_cannot_show_is_null_with_a_reason() -> None:
+    """3 folds: 900 impostor pairs, 600 in the other folds; neither shows 0.1 %."""
+    figures = figures_of(*sample(folds=3))
+    for rates, count in ((figures.tar_at_far, "900"), (figures.val_at_far, "600")):
+        shown, refused, _ = (rate.as_json() for rate in rates)
+        assert shown["refused"] is None
+        assert shown["ci95"][0] <= shown["val"] <= shown["ci95"][1]
+        assert refused["val"] is refused["achieved_far"] is refused["ci95"] is None
+        assert refused["refused"].startswith(f"{count} impostor pairs cannot show a FAR of 0.001")
+
+
+def test_folds_without_a_single_error_are_no_certainty() -> None:
+    same = np.tile(np.repeat([True, False], 300), 10)
+    figures = figures_of(same.astype(np.float32), same, np.repeat(np.arange(10), 600))
+    assert (figures.accuracy, figures.accuracy_stderr, figures.eer, figures.auc) == (1, 0, 0, 1)
+    low, high = figures.accuracy_ci95
+    assert high == 1
+    assert 0.999 < low < 1 - 0.5 / 6000
+    assert figures.tar_at_far[0].ci95 is not None
+    assert figures.tar_at_far[0].ci95[0] < 1
+
+
+def test_intervals_stay_shares() -> None:
+    scores, same, folds = sample(folds=2, kind=4)
+    figures = figures_of(scores, same, folds)
+    assert 0 <= figures.accuracy_ci95[0] <= figures.accuracy_ci95[1] <= 1
+    json.dumps([rate.as_json() for rate in figures.tar_at_far], allow_nan=False)

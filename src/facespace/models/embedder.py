@@ -36,7 +36,7 @@ def load(
     mean: float | None = None,
     std: float | None = None,
 ) -> "NetEmbedder":
-    """The Embedder of a model by name (`compact`, or one that was pulled) or by path to `.onnx` or `.safetensors`.
+    """The Embedder of a model by name (`compact`, or one that was pulled), or by path to its weights or its run.
 
     `threads` workers, by default one per core; `device` "cpu" or "cuda". `channels` ("rgb" or "bgr"), `mean` and `std`
     (of pixels 0..255) state the preprocessing of a model without a card, or override its card. Raises ModelNotFound,
@@ -134,8 +134,12 @@ class OnnxEmbedder(NetEmbedder):
             vectors[part] = self._forward(self._pixels(faces[part]))
 
         starts = range(0, len(faces), batch)
-        with ThreadPoolExecutor(min(self.threads, max(1, len(starts)))) as workers:
-            list(workers.map(fill, starts))
+        if len(starts) < 2 or self.threads == 1:
+            for start in starts:
+                fill(start)
+        else:
+            with ThreadPoolExecutor(min(self.threads, len(starts))) as workers:
+                list(workers.map(fill, starts))
         return unit_vectors(vectors)
 
     def _forward(self, pixels: Pixels) -> NDArray[np.float32]:

@@ -6,6 +6,8 @@ from facespace.errors import ModelNotFound
 from facespace.faces.home import models_folder
 
 SUFFIXES = (".onnx", ".safetensors")
+RESULT = "model.onnx"
+"""The file in the folder of a run that a training leaves to be used."""
 PACKAGED = Path(__file__).with_name("weights")
 
 
@@ -20,19 +22,19 @@ def shelf() -> dict[str, Path]:
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The weights that a name on the shelf, or a path to an `.onnx` or `.safetensors` file, stands for.
+    """The weights that are meant by a name on the shelf, a path to them, or the folder of a training run.
 
     Raises ModelNotFound with the names there are.
     """
-    path = Path(name_or_path)
-    if path.suffix in SUFFIXES or path.name != str(name_or_path):
-        if path.suffix not in SUFFIXES:
-            raise ModelNotFound("weights are .onnx or .safetensors files", file=path, hint=_names())
-        if not path.is_file():
-            raise ModelNotFound("no such file", file=path, hint=_names())
-        return path
-    if found := shelf().get(path.name):
+    if found := shelf().get(str(name_or_path)):
         return found
+    path = Path(name_or_path)
+    if path.is_dir():
+        path = path / RESULT
+    if path.suffix in SUFFIXES and path.is_file():
+        return path
+    if path.suffix in SUFFIXES or path.name != str(name_or_path):
+        raise ModelNotFound("there are no .onnx or .safetensors weights here", file=path, hint=_names())
     raise ModelNotFound(f"no model is called {path.name!r}", hint=_names())
 
 

@@ -1,0 +1,5 @@
+"""`python -m facespace` is the command `facespace`."""
+
+from facespace.cli import main
+
+main()

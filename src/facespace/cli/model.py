@@ -1,0 +1,78 @@
+"""`facespace model {list, show, pull}`: what is here, what can be fetched, and what a card says."""
+
+import json as jsonlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facespace.cli import options, shell
+
+if TYPE_CHECKING:
+    from facespace.models.zoo import Listed
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of verbs to the application."""
+    group = typer.Typer(help="Models: what is here, what can be fetched, what a card says.", no_args_is_help=True)
+    group.command("list")(list_models)
+    group.command("show")(show)
+    group.command("pull")(pull)
+    app.add_typer(group, name="model")
+
+
+def list_models(commercial: options.Commercial = False, json: options.Json = False) -> None:
+    """List the models that are here and those that `model pull` can fetch."""
+    from facespace.models.zoo import listed
+
+    rows = [row for row in listed() if not commercial or (row.card is not None and row.card.commercial is True)]
+    if json:
+        shell.print_json({"models": [row.as_json() for row in rows]})
+    else:
+        shell.show_table(["name", "gives", "licence", "commercial", "MB", "where"], [_cells(row) for row in rows])
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a model, or path to its weights.")], json: options.Json = False
+) -> None:
+    """Print the card of a model."""
+    from facespace.models.zoo import card_of
+
+    card = card_of(name).as_json()
+    if json:
+        shell.print_json(card)
+    else:
+        shell.show_table(["key", "value"], [[key, _value(value)] for key, value in card.items()])
+
+
+def pull(
+    name: Annotated[str, typer.Argument(help="Name of a model of `facespace model list`.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="Another URL, or a local path, of the same file.")
+    ] = None,
+    commercial: options.Commercial = False,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Fetch public weights, pinned by size and SHA-256; run it again to continue an interrupted download."""
+    from facespace.models import zoo
+
+    with shell.progress(f"Fetching {name}", quiet=quiet or json) as told:
+        weights = zoo.pull(name, source=source, commercial=commercial, told=told)
+    if json:
+        shell.print_json({"path": str(weights), "card": zoo.card_of(weights).as_json()})
+    else:
+        typer.echo(str(weights))
+
+
+def _cells(row: "Listed") -> list[str]:
+    where = str(row.path) if row.path else f"facespace model pull {row.name}"
+    megabytes = f"{row.size_bytes / 1e6:.1f}"
+    if row.card is None:
+        return [row.name, row.problem, "", "", megabytes, where]
+    gives = f"{row.card.dim}-D vectors" if row.card.dim else "faces"
+    allowed = {True: "yes", False: "no", None: "not stated"}[row.card.commercial]
+    return [row.name, gives, row.card.licence, allowed, megabytes, where]
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)

@@ -1,0 +1,88 @@
+"""Options that several verbs share, and the model and detector that they stand for."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from facespace.core.contracts import Detector
+    from facespace.models.embedder import NetEmbedder
+
+
+class DetectorName(StrEnum):
+    """Who finds the faces."""
+
+    yunet = "yunet"
+    aligned = "aligned"
+
+
+class Channels(StrEnum):
+    """Order of the channels a network takes."""
+
+    rgb = "rgb"
+    bgr = "bgr"
+
+
+class Policy(StrEnum):
+    """Which faces of a photo to take."""
+
+    refuse = "refuse"
+    largest = "largest"
+    central = "central"
+    all = "all"
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Name of a model, or path to .onnx or .safetensors.")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda; nothing falls back silently.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Workers; one per core unless given.")]
+DetectorOption = Annotated[DetectorName, typer.Option("--detector", help="yunet for photos, aligned for crops.")]
+DetectorWeights = Annotated[Path | None, typer.Option("--detector-weights", help="YuNet's weights, by path.")]
+DetectorSize = Annotated[
+    int, typer.Option("--detector-size", min=32, help="Pixels of the larger side that the detector sees.")
+]
+ChannelsOption = Annotated[Channels | None, typer.Option("--channels", help="For a model without a card.")]
+Mean = Annotated[float | None, typer.Option("--mean", help="For a model without a card; of pixels 0..255.")]
+Std = Annotated[float | None, typer.Option("--std", help="For a model without a card; of pixels 0..255.")]
+Commercial = Annotated[
+    bool, typer.Option("--commercial", help="Refuse weights whose card does not allow commercial use.")
+]
+
+
+def open_embedder(
+    model: str,
+    *,
+    threads: int | None,
+    device: str,
+    channels: Channels | None,
+    mean: float | None,
+    std: float | None,
+    commercial: bool,
+) -> "NetEmbedder":
+    """The model that the options name; Refused where `commercial` and its card does not allow it."""
+    from facespace.models.card import require_commercial
+    from facespace.models.embedder import load
+
+    order = channels.value if channels else None
+    embedder = load(model, threads=threads, device=device, channels=order, mean=mean, std=std)
+    if commercial:
+        require_commercial(embedder.card)
+    return embedder
+
+
+def open_detector(name: DetectorName, *, weights: Path | None, size: int, commercial: bool) -> "Detector":
+    """The detector that the options name; Refused where `commercial` and no card of its weights allows it."""
+    from facespace.faces.detect import WEIGHTS, Aligned, YuNet
+    from facespace.faces.home import models_folder
+
+    if name is DetectorName.aligned:
+        return Aligned()
+    detector = YuNet(weights, working_size=size)
+    if commercial:
+        from facespace.models.zoo import require_commercial_weights
+
+        require_commercial_weights(weights or models_folder() / WEIGHTS)
+    return detector

@@ -1,0 +1,64 @@
+"""`facespace verify`: do two photos show the same person?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facespace.cli import options, shell
+
+if TYPE_CHECKING:
+    from facespace.models.matching import Verdict
+
+DIFFERENT = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
+    app.command()(verify)
+
+
+def verify(
+    photo_a: Annotated[Path, typer.Argument(help="A photo with one face.")],
+    photo_b: Annotated[Path, typer.Argument(help="Another.")],
+    model: options.Model = "compact",
+    threshold: Annotated[float | None, typer.Option(help="Least similarity of the same person.")] = None,
+    policy: Annotated[options.Policy, typer.Option(help="Which face to take where there are several.")] = (
+        options.Policy.refuse
+    ),
+    detector: options.DetectorOption = options.DetectorName.yunet,
+    detector_weights: options.DetectorWeights = None,
+    detector_size: options.DetectorSize = 640,
+    channels: options.ChannelsOption = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    commercial: options.Commercial = False,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Say whether two photos show the same person: exit status 0 the same, 1 different people."""
+    from facespace.models import matching
+
+    embedder = options.open_embedder(
+        model, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial
+    )
+    finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
+    verdict = matching.verify(photo_a, photo_b, embedder, finder, threshold=threshold, policy=policy.value)
+    if json:
+        shell.print_json(verdict.as_json())
+    else:
+        typer.echo(_sentence(verdict))
+        if verdict.at == matching.UNCALIBRATED.at and not quiet:
+            shell.say(f"Note: the card of {embedder.name} states no operating point; {verdict.threshold} is a default.")
+    if not verdict.same:
+        raise typer.Exit(DIFFERENT)
+
+
+def _sentence(verdict: "Verdict") -> str:
+    who, sign = ("Same person", ">=") if verdict.same else ("Different people", "<")
+    digits = 2
+    while digits < 6 and f"{verdict.similarity:.{digits}f}" == f"{verdict.threshold:.{digits}f}":
+        digits += 1  # so that a narrow decision can be followed
+    return f"{who} (similarity {verdict.similarity:.{digits}f} {sign} {verdict.threshold:.{digits}f}, {verdict.at})"

@@ -76,9 +76,10 @@ class MarginHead(nn.Module):
     @torch.no_grad()
     def _logs(self, features: Tensor, logits: Tensor, labels: Tensor) -> dict[str, float]:
         if self._margin.normalised:
-            cosine = logits.gather(1, labels[:, None])[:, 0].clamp(-1, 1)  # (N,)
+            cosine = logits.gather(1, labels[:, None])[:, 0]  # (N,)
         else:
             cosine = F.cosine_similarity(features, self.weight[labels])
+        cosine = cosine.clamp(-1, 1)  # rounding passes 1
         accuracy = (logits.argmax(1) == labels).to(cosine.dtype)
         # One transfer for all three, where the batch lives on a GPU.
         means = torch.stack([cosine, cosine.arccos().rad2deg(), accuracy]).mean(1).tolist()

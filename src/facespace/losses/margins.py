@@ -1,8 +1,8 @@
 """Margins: each makes the label's cosine look worse than it is, so that training must earn a gap between people.
 
 A margin is a frozen dataclass whose `target_logit` maps the cosine c of the angle θ between an embedding and its own
-class to T(c), the label's logit before scaling; the other classes keep s·c_j. Scale, softmax and class rows belong to the
-head. Angles are radians.
+class to T(c), the label's logit before scaling; the other classes keep s·c_j. Scale, softmax and class rows belong to
+the head. Angles are radians.
 
 A new margin is a dataclass and a row of `MARGINS`.
 """
@@ -43,7 +43,7 @@ class Margin(Protocol):
     """Whether the head feeds cosines (True) or the plain W·f + b (False)."""
 
     def target_logit(self, cos: Tensor) -> Tensor:
-        """T(c) of cosines of any shape, at least float32; value and slope are finite also where rounding gives |c| > 1."""
+        """T(c) of cosines of any shape, at least float32; value and slope are finite also at |c| = 1 and past it."""
         ...
 
     def grown(self, fraction: float) -> Self:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ def squared_distances(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mine(distances: Tensor, labels: Tensor, settings: Triplet, generator: torch.Generator | None = None) -> Mined:
+def mine(distances: Tensor, labels: Tensor, settings: Triplet, generator: np.random.Generator) -> Mined:
     """Choose triplets from squared distances `(N, N)` and labels int `(N,)`; `generator` feeds the random choices."""
     same = labels[:, None] == labels[None, :]
     eye = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -103,7 +104,7 @@ def mine(distances: Tensor, labels: Tensor, settings: Triplet, generator: torch.
 
 
 def _choose(
-    beyond: Tensor, easy: Tensor, negatives: Tensor, settings: Triplet, generator: torch.Generator | None
+    beyond: Tensor, easy: Tensor, negatives: Tensor, settings: Triplet, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Ranks start..stop-1 of the chosen active negatives, per pair."""
     first = torch.zeros_like(easy) if settings.negatives == "violating_random" else beyond
@@ -113,7 +114,9 @@ def _choose(
         case "semihard_hardest":
             start, stop = first, first + 1
         case _:
-            start = first + ((easy - first) * _uniform(easy, generator)).long()
+            # Float64: a product with a count never rounds up to the count.
+            share = torch.from_numpy(generator.random(len(easy))).to(easy.device)
+            start = first + ((easy - first) * share).long()
             stop = start + 1
     if settings.fallback != "skip":
         last = (negatives - 1).clamp(min=0)
@@ -121,11 +124,6 @@ def _choose(
         start, stop = torch.where(first < easy, start, other), torch.where(first < easy, stop, other + 1)
     # Ranks from `easy` on have no loss: they leave the sum and the count.
     return torch.minimum(start, easy), torch.minimum(stop, easy)
-
-
-def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    # Drawn on the CPU: the same triplets on every device. Float64: a product with a count never rounds up to the count.
-    return torch.rand(like.shape, generator=generator, dtype=torch.float64).to(like.device)
 
 
 def _count_ranges(anchor: Tensor, start: Tensor, stop: Tensor, n: int) -> Tensor:
@@ -146,7 +144,10 @@ class TripletHead(nn.Module):
     steps: Tensor
 
     def __init__(self, settings: Triplet | None = None, seed: int = 0) -> None:
+        """`seed` is 0 or more; UsageError otherwise."""
         super().__init__()
+        if seed < 0:
+            raise UsageError(f"seed = {seed} is negative", hint="give 0 or more")
         self.settings = settings or Triplet()
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -164,13 +165,13 @@ class TripletHead(nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             distances = squared_distances(F.normalize(full_precision(embeddings)))
             mined = mine(distances.detach(), labels, self.settings, self._generator())
-            total = (mined.coefficients * distances).sum() + self.settings.alpha * mined.active
+            margins = self.settings.alpha * mined.active.to(distances.dtype)
+            total = (mined.coefficients * distances).sum() + margins
             return HeadOutput(total / self._divisor(mined), _logs(distances.detach(), labels, mined))
 
-    def _generator(self) -> torch.Generator | None:
-        if not self.settings.negatives.endswith("random"):
-            return None
-        generator = torch.Generator().manual_seed((self.seed << 32) + int(self.steps))
+    def _generator(self) -> np.random.Generator:
+        # Not torch's: on the CPU it keeps only 32 bits of a seed, and both numbers must count.
+        generator = np.random.default_rng([self.seed, int(self.steps)])
         if self.training:
             self.steps += 1
         return generator

@@ -63,7 +63,9 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Turn the faces of photos into vectors, with the file, box and score each came from."""
-    from facespace.models.photos import embed_photos, photo_paths, save_vectors
+    from facespace.models.photos import check_output, embed_photos, photo_paths, save_vectors
+
+    check_output(output)
 
     embedder = options.open_embedder(
         model, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial

@@ -1,7 +1,7 @@
 """The thin shell around every verb: what is printed where, and the exit status.
 
 Results go to stdout, everything else to stderr. An error of the family becomes one sentence and a hint, or with
-`--json` the document `{"error": ...}` on stdout; its status is the exit status. Any other exception is a fault of ours: 70.
+`--json` the document `{"error": ...}` on stdout; its status is the exit status. Any other exception is our fault: 70.
 """
 
 import json

@@ -21,8 +21,9 @@ def export(source: Path, output: Path, *, trunk: str | None = None, half: bool =
     """Write `output` (`.onnx`) and its card from a run's folder, our `.safetensors`, or a public arcface_torch `.pt`.
 
     `trunk` names the network of a `.pt`, which does not say it. `half` halves the file; the card's thresholds and
-    numbers are then left out, for they belong to the weights they were measured with. Returns the largest distance between unit
-    vectors of torch and of ONNX on random faces. Raises ModelNotFound, ModelError, or MissingExtra without torch.
+    numbers are then left out, for they belong to the weights they were measured with. Returns the largest distance
+    between unit vectors of torch and of ONNX on random faces. Raises ModelNotFound, ModelError, or
+    MissingExtra without torch.
     """
     weights = source / TRUNK if source.is_dir() else source
     if not weights.is_file():

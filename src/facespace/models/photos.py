@@ -1,8 +1,9 @@
 """Photos to vectors: every face found, aligned and embedded, with the file, box and score it came from."""
 
-import importlib
+import importlib.util
 import io
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -108,44 +109,55 @@ def embed_photos(
     return PhotoVectors(np.concatenate(vectors), tuple(files), tuple(faces), tuple(failures), metadata)
 
 
+def check_output(path: Path) -> None:
+    """Raise UsageError unless vectors can be written under this suffix, MissingExtra where Parquet needs pyarrow."""
+    if path.suffix not in (".npz", ".parquet"):
+        raise UsageError("vectors are written as .npz or .parquet", file=path, hint="-o vectors.npz")
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtra("writing Parquet needs pyarrow", hint="pip install pyarrow, or write .npz")
+
+
 def save_vectors(result: PhotoVectors, path: Path) -> None:
     """Write `embedding` float32 `(N, D)`, `file`, `box` (x, y, width, height) and `score` to an `.npz` or `.parquet`.
 
     The metadata (model, contract, dim, detector) is a JSON text: the entry `metadata` of an NPZ, the key `facespace` in
-    the schema of a Parquet file. Raises UsageError on another suffix, MissingExtra where Parquet needs pyarrow.
+    the schema of a Parquet file. Raises as `check_output` does.
     """
+    check_output(path)
     columns: dict[str, Any] = {
         "embedding": result.vectors,
         "file": np.array(result.files, dtype=np.str_),
         "box": np.array([face.box for face in result.faces], np.float32).reshape(-1, 4),
         "score": np.array([face.score for face in result.faces], np.float32),
     }
-    match path.suffix:
-        case ".npz":
-            buffer = io.BytesIO()
-            np.savez(buffer, **columns, metadata=np.array(json.dumps(result.metadata)))
-            write_atomic(path, buffer.getvalue())
-        case ".parquet":
-            write_atomic(path, _parquet(columns, result.metadata))
-        case _:
-            raise UsageError("vectors are written as .npz or .parquet", file=path, hint="-o vectors.npz")
+    metadata = json.dumps(result.metadata)
+    if path.suffix == ".npz":
+        write_atomic(path, _npz({**columns, "metadata": np.array(metadata)}))
+    else:
+        write_atomic(path, _parquet(columns, metadata))
 
 
-def _parquet(columns: dict[str, Any], metadata: Mapping[str, object]) -> bytes:
-    try:
-        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtra("writing Parquet needs pyarrow", hint="pip install pyarrow, or write .npz") from error
-    lists = {
-        name: arrow.FixedSizeListArray.from_arrays(columns[name].ravel(), columns[name].shape[1]) for name in _ROWS
-    }
-    table = arrow.table({**columns, **lists}).replace_schema_metadata({"facespace": json.dumps(metadata)})
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """As `np.savez`, which cannot name an array `file`."""
     buffer = io.BytesIO()
-    parquet.write_table(table, buffer)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
     return buffer.getvalue()
 
 
-_ROWS = ("embedding", "box")
+def _parquet(columns: Mapping[str, NDArray[Any]], metadata: str) -> bytes:
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    rows = {
+        name: arrow.FixedSizeListArray.from_arrays(arrow.array(column.ravel()), column.shape[1])
+        for name, column in columns.items()
+        if column.ndim == 2
+    }
+    table = arrow.table({**columns, **rows}).replace_schema_metadata({"facespace": metadata})
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def _attempt(path: str | Path, detector: Detector, policy: Policy) -> list[tuple[Face, NDArray[np.uint8]]] | InputError:

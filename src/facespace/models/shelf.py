@@ -39,5 +39,6 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def _names() -> str:
-    names = ", ".join(shelf()) or "no model"
-    return f"here are: {names}; `facespace model list` also shows what can be pulled"
+    names = ", ".join(shelf())
+    here = f"here are: {names}" if names else "no model is here yet"
+    return f"{here}; `facespace model list` also shows what can be pulled"

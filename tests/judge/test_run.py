@@ -91,10 +91,12 @@ def test_the_number_of_workers_changes_nothing_and_each_photo_is_read_once() -> 
 
 def test_workers_embed_small_batches_and_report_every_photo() -> None:
     photos, content = coloured_people()
-    embedder, done = Colours(), []
-    embed_photos(protocol_of(content, photos), embedder, Aligned(), "central", 2, done.append)
+    embedder, heard = Colours(), []
+    protocol = protocol_of(content, photos)
+    embed_photos(protocol, embedder, Aligned(), "central", 2, lambda done, total: heard.append((done, total)))
     assert max(embedder.batches) == BATCH
-    assert sum(embedder.batches) == sum(done) == len(photos)
+    assert sum(embedder.batches) == len(photos) == 90
+    assert heard == [(done, 90) for done in [*range(8, 90, 8), 90]]
     assert len(embedder.threads) <= 2
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46  # room for labels, in the units of the drawing
+LEFT, RIGHT, TOP, BOTTOM = 66, 24, 14, 46  # room for labels, in the units of the drawing
 
 Floats = NDArray[np.float64]
 Scale = Literal["linear", "log"]
@@ -47,13 +47,13 @@ class Axis:
         return (v - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """About five round values, or every power of ten."""
+        """Four to ten round values, or every power of ten."""
         if self.scale == "log":
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
             return [10.0**power for power in powers]
-        rough = (self.high - self.low) / 5
+        rough = (self.high - self.low) / 4
         unit = 10.0 ** math.floor(math.log10(rough))
-        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * (1 - 1e-9))
+        step = max(unit * factor for factor in (1, 2, 5) if unit * factor <= rough * (1 + 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [step * i for i in range(first, last + 1)]
 
@@ -101,6 +101,8 @@ def _path(x: Axis, y: Axis, series: Series) -> str:
     px, py = _x(x, series.x), _y(y, series.y)
     good = np.isfinite(px) & np.isfinite(py)
     points = list(zip(px[good].tolist(), py[good].tolist(), strict=True))
+    if not points:
+        return ""
     if not series.stepped:
         return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
     return f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(f"H{a:.1f}V{b:.1f}" for a, b in points[1:])

@@ -71,7 +71,7 @@ def render(
 def roc_chart(evaluation: Evaluation) -> str:
     """True over false accept rate, the latter logarithmic from one false accept among all impostor pairs."""
     curve = evaluation.figures.curve
-    x = _rate_axis("false accept rate (FAR, FMR)", 1 / curve.impostors)
+    x = _rate_axis("false accept rate (FAR, FMR)", curve.impostors)
     far, tar = thinned(curve.far, curve.tar, x)
     low = math.floor(10 * float(np.interp(x.low, curve.far, curve.tar))) / 10
     y = Axis("true accept rate (TAR, VAL)", min(low, 0.9), 1.0, percent=True)
@@ -81,8 +81,8 @@ def roc_chart(evaluation: Evaluation) -> str:
 def det_chart(evaluation: Evaluation) -> str:
     """Detection error trade-off: misses over false accepts, both logarithmic."""
     curve = evaluation.figures.curve
-    x = _rate_axis("false accept rate (FAR, FMR)", 1 / curve.impostors)
-    y = _rate_axis("miss rate (FNMR)", 1 / curve.genuine)
+    x = _rate_axis("false accept rate (FAR, FMR)", curve.impostors)
+    y = _rate_axis("miss rate (FNMR)", curve.genuine)
     far, tar = thinned(curve.far, curve.tar, x)
     return line_chart("DET", x, y, [Series("DET", far, 1 - tar, stepped=True)])
 
@@ -115,9 +115,9 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _rate_axis(label: str, least: float) -> Axis:
-    """From the power of ten at or below the least rate that the pairs can show, but at most 1 %, to 1."""
-    return Axis(label, min(0.01, 10.0 ** math.floor(math.log10(least) + 1e-9)), 1.0, "log", percent=True)
+def _rate_axis(label: str, pairs: int) -> Axis:
+    """From the least rate that so many pairs can show (at most 1 %) to 1."""
+    return Axis(label, min(0.01, 1 / pairs), 1.0, "log", percent=True)
 
 
 def _fitting(label: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> Axis:

@@ -28,8 +28,8 @@ from facespace.judge.protocols import PairProtocol
 BATCH = 8  # photos that a worker aligns before it embeds them: the fastest size on a processor
 NO_FACE = -np.inf
 
-Progress = Callable[[int], None]
-"""Told how many more photos are done."""
+Progress = Callable[[int, int], None]
+"""Hears how many photos are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def run(
     threads: int | None = None,
     device: str = "cpu",
     pictures: int = 0,
-    progress: Progress = lambda photos: None,
+    progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Judge `embedder` by `protocol`; `policy` chooses the face where a photo shows several.
 
@@ -162,7 +162,7 @@ def embed_photos(
     digests: list[bytes] = [b""] * len(names)
     failures: dict[int, Failure] = {}
 
-    def work(batch: range) -> int:
+    def work(batch: range) -> None:
         faces: dict[int, AlignedFaces] = {}
         for position in batch:
             content = protocol.read(names[position])
@@ -173,7 +173,6 @@ def embed_photos(
                 failures[position] = Failure(names[position], error.code, error.message)
         if faces:
             vectors[list(faces)] = embedder.embed(np.stack(list(faces.values())))
-        return len(batch)
 
     started = time.perf_counter()
     _each(work, [range(i, min(i + BATCH, len(names))) for i in range(0, len(names), BATCH)], threads, progress)
@@ -184,12 +183,12 @@ def embed_photos(
     return Embedded(vectors, acquired, failed, _digest(names, digests), seconds)
 
 
-def _each(work: Callable[[range], int], batches: list[range], threads: int, progress: Progress) -> None:
+def _each(work: Callable[[range], None], batches: list[range], threads: int, progress: Progress) -> None:
     """Do all batches; after an error the rest is not begun."""
     pool = ThreadPoolExecutor(threads)
     try:
-        for done in pool.map(work, batches):
-            progress(done)
+        for batch, _ in zip(batches, pool.map(work, batches), strict=True):
+            progress(batch.stop, batches[-1].stop)
     finally:
         pool.shutdown(cancel_futures=True)
 

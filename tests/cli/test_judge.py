@@ -1,0 +1,100 @@
+"""`facespace evaluate` from the command line to figures, with a small network made on the spot."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from facespace.cli import app
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recogniser whose vector is the mean red, green and blue of the face."""
+    onnx = pytest.importorskip("onnx")
+    given = onnx.helper.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, ["n", 3, 112, 112])
+    taken = onnx.helper.make_tensor_value_info("vectors", onnx.TensorProto.FLOAT, ["n", 3])
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["faces"], ["mean"]),
+        onnx.helper.make_node("Flatten", ["mean"], ["vectors"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "colours", [given], [taken])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path_factory.mktemp("model") / "colours.onnx"
+    onnx.save(made, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve people of three photos, a colour each, and the list of pairs of two of them."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for person in range(12):
+        (root / f"p{person}").mkdir()
+        colour = rng.integers(30, 225, 3)
+        for i in range(1, 4):
+            rgb = tuple((colour + rng.integers(-15, 15, 3)).tolist())
+            Image.new("RGB", (112, 112), rgb).save(root / f"p{person}" / f"p{person}_{i:04d}.png")
+    (root / "pairs.txt").write_text("2\t1\np0\t1\t2\np0\t1\tp1\t1\np2\t1\t3\np3\t1\tp4\t2\n")
+    return root
+
+
+def call(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def options(model: Path, data: Path) -> list[object]:
+    preprocessing = ["--channels", "rgb", "--mean", 127.3, "--std", 128]
+    return [model, "--data", data, "--detector", "aligned", *preprocessing, "--threads", 2, "--quiet"]
+
+
+def test_any_folder_of_people_is_judged_and_json_is_all_that_stdout_holds(model: Path, data: Path) -> None:
+    status, out, _ = call(*options(model, data), "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert document["protocol"] == "folder"
+    assert (document["data"]["people"], document["folds"]) == (12, 6)
+    assert document["environment"]["threads"] == 2
+
+
+def test_a_list_of_pairs_means_the_protocol_of_lfw(model: Path, data: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    status, out, _ = call(*options(model, data), "--pairs", data / "pairs.txt", "--report", report, "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert (document["protocol"], document["pairs"], document["folds"]) == ("lfw", 4, 2)
+    assert document["model"]["dim"] == 3
+    assert "colours on lfw" in report.read_text(encoding="utf-8")
+
+
+def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data: Path) -> None:
+    status, out, err = call(*options(model, data), "--protocol", "lfw", "--pairs", data / "pairs.txt", "--folds", "1-2")
+    assert status == 0
+    for word in ("accuracy", "TAR at FAR 0.1 %", "EER", "AUC", "refused"):
+        assert word in out
+    assert "Refused: 2 impostor pairs cannot show a FAR of 0.01" in err
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "status"),
+    [
+        (["--protocol", "lfw"], "usage", 2),
+        (["--protocol", "folder", "--folds", "1-2"], "usage", 2),
+        (["--pairs", "{data}/pairs.txt", "--folds", "2"], "usage", 2),
+        (["--pairs", "{data}/absent.txt"], "bad_data", 5),
+        (["--data", "{data}/p1"], "bad_data", 5),
+        (["--channels", "rgb", "--model-that-is-none"], "usage", 2),
+    ],
+)
+def test_contradictions_and_missing_data_have_their_status(
+    model: Path, data: Path, extra: list[str], code: str, status: int
+) -> None:
+    arguments = [text.format(data=data) for text in extra]
+    got, out, _ = call(*options(model, data), *arguments, "--json")
+    assert json.loads(out)["error"]["code"] == code
+    assert got == status

@@ -209,3 +209,19 @@ def test_one_kind_of_pair_or_one_fold_is_not_enough() -> None:
         v.over_folds([0.1, 0.2], [True, False], [0, 0], v.best_threshold)
     with pytest.raises(DataError, match="a fold lacks"):
         v.over_folds([0.1, 0.2, 0.3, 0.2, 0.1], [True, False, True, True, False], [0, 0, 1, 2, 2], v.best_threshold)
+
+
+@given(pairs(folds=2))
+def test_a_fold_sees_the_curve_that_the_other_folds_have_alone(
+    sample: tuple[list[float], list[bool], list[int]],
+) -> None:
+    """The one sort for all folds and the sort of values alone are two ways to one curve."""
+    scores, same, folds = (np.array(column) for column in sample)
+    seen: list[v.Roc] = []
+    v.over_folds(scores, same, folds, lambda curve: (seen.append(curve), np.inf)[1])
+    for fold, curve in enumerate(seen):
+        alone = v.roc(scores[folds != fold], same[folds != fold])
+        np.testing.assert_array_equal(curve.thresholds, alone.thresholds)
+        np.testing.assert_array_equal(curve.true_accepts, alone.true_accepts)
+        np.testing.assert_array_equal(curve.false_accepts, alone.false_accepts)
+        assert (curve.genuine, curve.impostors) == (alone.genuine, alone.impostors)

@@ -76,12 +76,9 @@ def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
 
     Raises `DataError` where one of the two kinds is missing, or a score is NaN or +inf.
     """
-    scores, same = np.asarray(scores), np.asarray(same, dtype=bool)
-    if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise DataError("a score is not a number", hint="check the vectors of the model")
-    genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])
-    if not (genuine.size and impostors.size):
-        raise DataError(f"{genuine.size} genuine and {impostors.size} impostor pairs: both kinds are needed")
+    scores, same = _checked(scores, same)
+    genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])  # values alone sort 20 times faster than pairs
+    _require_both(genuine.size, impostors.size)
     found = np.unique(scores)[::-1]
     thresholds = np.concatenate(([np.inf], found[np.isfinite(found)])).astype(scores.dtype, copy=False)
     return Roc(
@@ -91,6 +88,18 @@ def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
         genuine.size,
         impostors.size,
     )
+
+
+def _checked(scores: ArrayLike, same: ArrayLike) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    scores = np.asarray(scores)
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise DataError("a score is not a number", hint="check the vectors of the model")
+    return scores, np.asarray(same, dtype=bool)
+
+
+def _require_both(genuine: int, impostors: int) -> None:
+    if not (genuine and impostors):
+        raise DataError(f"{genuine} genuine and {impostors} impostor pairs: both kinds are needed")
 
 
 def _accepted(ascending: NDArray[Any], thresholds: NDArray[Any]) -> Counts:
@@ -132,7 +141,9 @@ def over_folds(scores: ArrayLike, same: ArrayLike, folds: ArrayLike, choose: Cal
     `at_far`, VAL and FAR are those of FaceNet (arXiv 1503.03832, section 4). Raises `DataError` for fewer than two
     folds, or a fold without both kinds of pairs.
     """
-    scores, same, folds = np.asarray(scores), np.asarray(same, dtype=bool), np.asarray(folds)
+    scores, same = _checked(scores, same)
+    order = np.argsort(scores)[::-1]  # once for all folds: what is left of a sorted list is sorted
+    scores, same, folds = scores[order], same[order], np.asarray(folds)[order]
     names = np.unique(folds)
     if names.size < 2:
         raise DataError("a threshold is chosen on the other folds: at least two folds are needed")
@@ -143,12 +154,24 @@ def over_folds(scores: ArrayLike, same: ArrayLike, folds: ArrayLike, choose: Cal
 def _held_out(
     scores: NDArray[Any], same: NDArray[np.bool_], held: NDArray[np.bool_], choose: Callable[[Roc], float]
 ) -> tuple[float, float, float, float]:
-    """Threshold of the other pairs, and accuracy, VAL and FAR of the held-out ones."""
-    threshold = choose(roc(scores[~held], same[~held]))
+    """Threshold of the other pairs, and accuracy, VAL and FAR of the held-out ones; the scores fall."""
+    threshold = choose(_sweep(scores[~held], same[~held]))
     accepted, truth = scores[held] >= threshold, same[held]
     if truth.all() or not truth.any():
         raise DataError("a fold lacks genuine or impostor pairs: both kinds are needed in each")
     return threshold, (accepted == truth).mean(), accepted[truth].mean(), accepted[~truth].mean()
+
+
+def _sweep(falling: NDArray[Any], same: NDArray[np.bool_]) -> Roc:
+    """The curve of `roc` from scores that fall: one pass, equal scores passing together."""
+    genuine = int(same.sum())
+    _require_both(genuine, same.size - genuine)
+    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of each run of equal scores
+    last = last[np.isfinite(falling[last])]
+    accepted = np.append(-1, last) + 1  # at +inf none, then all down to each run's last
+    true_accepts = np.append(0, np.cumsum(same)[last])
+    thresholds = np.append(np.inf, falling[last].astype(np.float64))
+    return Roc(thresholds, true_accepts, accepted - true_accepts, genuine, same.size - genuine)
 
 
 def equal_error(curve: Roc) -> tuple[float, float]:

@@ -41,8 +41,8 @@ class Shell(TyperGroup):
         except KeyboardInterrupt as error:
             say("Interrupted.")
             raise typer.Exit(INTERRUPTED) from error
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as error:
+            raise typer.Exit(_reader_left()) from error
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):  # wrong usage, an exit: the frame's own business
                 if as_json and hasattr(error, "format_message"):
@@ -63,9 +63,14 @@ def run(app: typer.Typer) -> None:
             app()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_BROKEN_PIPE)
+    except BrokenPipeError:
+        sys.exit(_reader_left())
+
+
+def _reader_left() -> int:
+    """Whoever reads stdout has seen enough: what is still buffered goes nowhere; the status of SIGPIPE."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _BROKEN_PIPE
 
 
 def tell_error(error: FacespaceError, *, as_json: bool) -> int:

@@ -21,8 +21,8 @@ FAMILY = 3
 _KINSHIP = 0.35  # share of a trait's variance that relatives have in common
 
 _SKIN: tuple[Colour, ...] = (
-    (250, 222, 204), (243, 208, 182), (232, 190, 158), (222, 174, 138), (206, 154, 116),
-    (182, 128, 92), (152, 102, 70), (122, 80, 56), (92, 60, 44),
+    (244, 212, 192), (238, 200, 174), (228, 184, 152), (218, 168, 132), (202, 150, 114),
+    (182, 130, 96), (158, 110, 80), (134, 92, 68), (110, 74, 56),
 )  # fmt: skip
 _HAIR: tuple[Colour, ...] = (
     (26, 22, 22), (44, 32, 28), (70, 46, 34), (100, 66, 42), (128, 88, 54),
@@ -30,10 +30,14 @@ _HAIR: tuple[Colour, ...] = (
 )  # fmt: skip
 _RED_HAIR: Colour = (156, 74, 38)
 _IRIS: tuple[Colour, ...] = ((52, 32, 22), (86, 54, 32), (112, 88, 48), (86, 112, 72), (110, 134, 150), (78, 118, 164))
-_FRAMES: tuple[Colour, ...] = ((28, 26, 30), (92, 54, 34), (150, 36, 44), (40, 62, 110), (120, 120, 126), (176, 140, 70))
-_CLOTHES: tuple[Colour, ...] = (
-    (60, 84, 130), (150, 58, 60), (74, 118, 92), (226, 222, 214), (58, 58, 66), (206, 160, 74), (128, 96, 148), (96, 150, 170),
-)  # fmt: skip
+_FRAMES: tuple[Colour, ...] = (
+    (28, 26, 30),
+    (92, 54, 34),
+    (150, 36, 44),
+    (40, 62, 110),
+    (120, 120, 126),
+    (176, 140, 70),
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,6 @@ class Habits:
     glasses: float  # probability of wearing them in a photo
     frame: Literal["round", "square", "browline"]
     frame_colour: Colour
-    clothes: Colour
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def person(seed: int, index: int) -> Identity:
         raise UsageError(f"a drawn person needs seed >= 0 and index >= 0, not {seed} and {index}")
     traits = _Traits(seed, index)
     feminine = traits.chance(0.5)
-    age = traits.share(0.35, 0.27, 0.0)
+    age = traits.share(0.32, 0.27, 0.0)
     tone = traits.share(0.42, 0.30, 0.85)
     skull = _skull(traits, feminine)
     hair = _hair(traits, feminine, age, tone)
@@ -226,12 +229,12 @@ def _eyes(traits: _Traits, feminine: bool, age: float, tone: float) -> Eyes:
     return Eyes(
         spacing=traits.normal(17.6, 0.7),
         width=traits.normal(7.8, 0.6),
-        opening=traits.normal(4.1 if feminine else 3.6, 0.6),
-        tilt=traits.normal(0.06, 0.09),
+        opening=traits.normal(4.9 if feminine else 4.3, 0.6),
+        tilt=traits.normal(0.04, 0.07),
         crease=traits.share(0.6, 0.35),
         bags=float(np.clip(traits.share(0.2, 0.2) + 0.5 * age - 0.15, 0, 1)),
         lashes=traits.normal(1.5 if feminine else 0.9, 0.2),
-        iris=traits.normal(3.6, 0.22),
+        iris=traits.normal(3.8, 0.22),
         colour=traits.on(_IRIS, traits.share(0.55 - 0.75 * tone, 0.35, 0.5), 6),
     )
 
@@ -242,7 +245,7 @@ def _brows(traits: _Traits, feminine: bool, hair: Colour) -> Brows:
         gap=traits.normal(11.2 if feminine else 9.8, 1.1),
         thickness=traits.normal(1.7 if feminine else 2.6, 0.5),
         arch=traits.normal(2.2 if feminine else 1.4, 0.8),
-        tilt=traits.normal(0.04, 0.09),
+        tilt=traits.normal(-0.10, 0.09),
         length=traits.normal(10.2, 0.9),
         colour=(hair[0] * shade, hair[1] * shade, hair[2] * shade),
     )
@@ -309,8 +312,25 @@ def _hair(traits: _Traits, feminine: bool, age: float, tone: float) -> Hair:
 
 
 def _hair_style(traits: _Traits, feminine: bool, age: float, tone: float) -> HairStyle:
-    hers: tuple[HairStyle, ...] = ("bob", "long", "wavy", "bun", "curly", "long", "short", "afro" if tone > 0.6 else "wavy")
-    his: tuple[HairStyle, ...] = ("short", "side part", "quiff", "buzz", "curly", "short", "afro" if tone > 0.7 else "wavy")
+    hers: tuple[HairStyle, ...] = (
+        "bob",
+        "long",
+        "wavy",
+        "bun",
+        "curly",
+        "long",
+        "short",
+        "afro" if tone > 0.6 else "wavy",
+    )
+    his: tuple[HairStyle, ...] = (
+        "short",
+        "side part",
+        "quiff",
+        "buzz",
+        "curly",
+        "short",
+        "afro" if tone > 0.7 else "wavy",
+    )
     if not feminine and traits.chance(0.08 + 0.3 * max(age - 0.4, 0)):
         return "bald"
     styles = hers if feminine else his
@@ -331,5 +351,4 @@ def _habits(traits: _Traits) -> Habits:
         glasses=0.85 if traits.chance(0.25) else 0.06,
         frame=("round", "square", "browline")[int(traits.own.integers(3))],  # type: ignore[arg-type]
         frame_colour=_FRAMES[int(traits.own.integers(len(_FRAMES)))],
-        clothes=_CLOTHES[int(traits.own.integers(len(_CLOTHES)))],
     )

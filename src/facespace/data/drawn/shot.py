@@ -88,7 +88,7 @@ def take_shot(identity: Identity, photo: int) -> Shot:
         shaved=bool(rng.random() < 0.2),
         hair_change=_cut_normal(rng, 0.45, 1.0),
         tan=_cut_normal(rng, 0.4, 1.0),
-        backdrop=_colour(rng.uniform(40, 225, 3)),
+        backdrop=random_backdrop(rng),
         misplaced=(_cut_normal(rng, 0.7, 1.6), _cut_normal(rng, 0.7, 1.6)),
         entropy=int(rng.integers(2**31)),
     )
@@ -103,7 +103,7 @@ def random_light(rng: np.random.Generator) -> Light:
     """A lamp anywhere in front, from weak to hard, from warm to cold."""
     azimuth, height = rng.uniform(-1.25, 1.25), rng.uniform(-0.25, 0.95)
     direction = (np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height))
-    warmth = _cut_normal(rng, 0.07, 0.16)
+    warmth = _cut_normal(rng, 0.05, 0.12)
     return Light(
         direction=(float(direction[0]), float(direction[1]), float(direction[2])),
         strength=float(rng.uniform(0.3, 0.85)),
@@ -115,7 +115,7 @@ def random_light(rng: np.random.Generator) -> Light:
 def random_expression(rng: np.random.Generator) -> Expression:
     """Mostly smiling or at rest, sometimes talking, seldom blinking."""
     return Expression(
-        smile=float(np.clip(rng.normal(0.35, 0.45), -0.7, 1)),
+        smile=float(np.clip(rng.normal(0.4, 0.42), -0.4, 1)),
         mouth_open=float(rng.uniform(0.15, 1)) if rng.random() < 0.35 else 0.0,
         brow_raise=_cut_normal(rng, 0.4, 1.0),
         blink=float(rng.uniform(0.4, 1)) if rng.random() < 0.07 else float(rng.uniform(0, 0.25)),
@@ -125,7 +125,7 @@ def random_expression(rng: np.random.Generator) -> Expression:
 
 def random_camera(rng: np.random.Generator) -> Camera:
     """From a good camera in good light to a cheap one at night."""
-    exposure, tint = 2 ** _cut_normal(rng, 0.28, 0.6), rng.normal(0, 0.06, 3)
+    exposure, tint = 2 ** _cut_normal(rng, 0.28, 0.6), rng.normal(0, 0.04, 3)
     poor = rng.random() < 0.3
     return Camera(
         gains=_colour(exposure * (1 + tint)),
@@ -136,6 +136,16 @@ def random_camera(rng: np.random.Generator) -> Camera:
         noise=float(rng.uniform(4, 14)) if poor else float(rng.uniform(1, 5)),
         jpeg=int(rng.integers(35, 96)),
     )
+
+
+def random_backdrop(rng: np.random.Generator) -> Colour:
+    """A muted colour of a wall, dark to light."""
+    return _colour(np.clip(rng.uniform(50, 220) + rng.normal(0, 16, 3), 10, 245))
+
+
+def cloth_colour(rng: np.random.Generator) -> Colour:
+    """A colour of clothes, seldom a loud one."""
+    return _colour(np.clip(rng.uniform(40, 210) + rng.normal(0, 34, 3), 16, 235))
 
 
 def _cut_normal(rng: np.random.Generator, spread: float, limit: float) -> float:

@@ -12,19 +12,20 @@ Image = NDArray[np.uint8]
 
 def backdrop(height: int, width: int, colour: Colour, rng: np.random.Generator) -> Image:
     """A blurred room `(height, width, 3)`: soft patches of colours around one, some with an edge or two."""
-    coarse = np.float32(colour) + rng.normal(0, 20, (5, 6, 1)) + rng.normal(0, 7, (5, 6, 3))
+    coarse = np.array(colour) + rng.normal(0, 20, (5, 6, 1)) + rng.normal(0, 7, (5, 6, 3))
     image = cv2.resize(np.clip(coarse, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(int(rng.integers(0, 4))):
         x, y = rng.uniform(-0.2, 0.9, 2) * (width, height)
         w, h = rng.uniform(0.1, 0.8, 2) * (width, height)
-        shade = np.clip(np.float32(colour) * rng.uniform(0.5, 1.4) + rng.normal(0, 14, 3), 0, 255).tolist()
+        shade = np.clip(np.array(colour) * rng.uniform(0.5, 1.4) + rng.normal(0, 14, 3), 0, 255).tolist()
         cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), shade, -1)
     side = max(3, width // 40)
-    return cv2.blur(image, (side, side))
+    blurred: Image = cv2.blur(image, (side, side))
+    return blurred
 
 
 def develop(image: Image, camera: Camera, unit: float, rng: np.random.Generator) -> Image:
-    """The photo `(H, W, 3)` that a camera makes of a scene; `unit` is pixels of the scene per pixel of an aligned face."""
+    """The photo `(H, W, 3)` that a camera makes of a scene; `unit` is its pixels per pixel of an aligned face."""
     height, width = image.shape[:2]
     if camera.motion * unit >= 2:
         length = round(camera.motion * unit)
@@ -55,4 +56,5 @@ def _curve(camera: Camera, gain: float) -> NDArray[np.uint8]:
 def _through_jpeg(image: Image, quality: int) -> Image:
     """JPEG and back."""
     _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+    decoded: Image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return decoded

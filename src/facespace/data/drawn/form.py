@@ -1,7 +1,7 @@
 """The head as a relief, and how a pose moves it.
 
-A head is a height `z(x, y)` over the plane of the face (units as in `identity`, z towards the camera). A pose turns it in
-space and projects it in parallel; a picture of it is found by solving, for each pixel, which point of the plane lands there.
+A head is a height `z(x, y)` over the plane of the face (units as in `identity`, z towards the camera). A pose turns it
+in space and projects it in parallel; a picture of it is found by solving, for each pixel, which point lands there.
 """
 
 import math
@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facespace.data.drawn.curves import Points, loop
 from facespace.data.drawn.identity import Identity
 from facespace.data.drawn.shot import Expression, Light, Pose
 
-Points = NDArray[np.float32]
-"""`(N, 2)`, x and y."""
 Map = NDArray[np.float32]
 """`(H, W, 2)`: for each pixel the point it shows."""
 
@@ -24,33 +23,12 @@ _X = np.arange(LEFT, RIGHT + 1, dtype=np.float32)
 _Y = np.arange(TOP, BOTTOM + 1, dtype=np.float32)
 _DEPTH = 33.0  # of the skull in front of the axis of the neck
 _RIM = -3.0  # lowest height: hair and ears behind the outline
-_T = np.arange(6, dtype=np.float32)[:, None] / 6
-_CATMULL_ROM = 0.5 * np.concatenate(
-    [-_T + 2 * _T**2 - _T**3, 2 - 5 * _T**2 + 3 * _T**3, _T + 4 * _T**2 - 3 * _T**3, _T**3 - _T**2], axis=1
-)  # weights (6, 4) of four neighbouring points on the piece between the middle two
-
-
-def spline(points: Points, *, closed: bool = False) -> Points:
-    """The Catmull-Rom curve `(M, 2)` through the points, six of them per piece."""
-    ends = (
-        points[[-1]] if closed else 2 * points[:1] - points[1:2],
-        points[:2] if closed else 2 * points[-1:] - points[-2:-1],
-    )
-    p = np.concatenate([ends[0], points, ends[1]])
-    pieces = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], axis=1)  # (pieces, 4, 2)
-    curve = (_CATMULL_ROM @ pieces).reshape(-1, 2)
-    return curve if closed else np.concatenate([curve, points[-1:]])
-
-
-def mirrored(right: Points) -> Points:
-    """The closed outline of a shape given by its right half, from top to bottom, both ends on the axis."""
-    return np.concatenate([right, right[-2:0:-1] * np.float32([-1, 1])])
 
 
 def outline(identity: Identity) -> Points:
     """Outline of the skull and jaw, a closed curve."""
     s = identity.skull
-    half = [
+    return loop(
         (0, -s.top),
         (0.55 * s.width, 6.5 - s.top),
         (0.88 * s.width, 24 - s.top),
@@ -61,8 +39,7 @@ def outline(identity: Identity) -> Points:
         (0.5 * s.jaw * s.width + 0.75 * s.chin_width, 0.45 * 42 + 0.55 * s.chin),
         (0.85 * s.chin_width, s.chin - 1.2),
         (0, s.chin),
-    ]
-    return spline(mirrored(np.array(half, np.float32)), closed=True)
+    )
 
 
 def mouth_corner(identity: Identity, expression: Expression) -> tuple[float, float]:
@@ -84,7 +61,8 @@ def relief(identity: Identity, expression: Expression) -> NDArray[np.float32]:
     skull = _DEPTH * (1 - ((_Y - middle) / height)[:, None] ** 2 - (_X / (s.width + 2.5)) ** 2)
     x, y, wide, tall, bulge = np.array(_bumps(identity, expression), np.float32).T[:, :, None]  # each (K, 1)
     columns, rows = np.exp(-0.5 * ((_X - x) / wide) ** 2), np.exp(-0.5 * ((_Y - y) / tall) ** 2)
-    return np.maximum(skull, _RIM) + (bulge * rows).T @ columns
+    height_map: NDArray[np.float32] = np.maximum(skull, _RIM) + (bulge * rows).T @ columns
+    return height_map
 
 
 def _bumps(identity: Identity, expression: Expression) -> list[tuple[float, float, float, float, float]]:
@@ -114,7 +92,7 @@ def _bumps(identity: Identity, expression: Expression) -> list[tuple[float, floa
 
 
 def shade(height: NDArray[np.float32], light: Light, tone: float) -> NDArray[np.float32]:
-    """Light on the relief: gain of each channel `(rows, columns, 3)`, about 1 where the lamp stands upright on the skin.
+    """Light on the relief: gain of each channel `(rows, columns, 3)`, about 1 where the skin faces the lamp.
 
     `tone` is the mean colour of the skin, 0..255: the same gloss shows more on dark skin.
     """
@@ -127,12 +105,13 @@ def shade(height: NDArray[np.float32], light: Light, tone: float) -> NDArray[np.
     gloss = cv2.pow(np.maximum((facing + upright) / halfway, 0), 24) * (light.gloss * 255 / (60 + tone))
     room = (1 - light.strength) * (0.72 + 0.28 * upright)
     lamp = 1.08 * light.strength * soft + gloss
-    return cv2.merge([room + gain * lamp for gain in light.colour])
+    gain: NDArray[np.float32] = cv2.merge([room + tint * lamp for tint in light.colour])
+    return gain
 
 
 @dataclass(frozen=True)
 class View:
-    """A head as a pose shows it on a canvas: `onto` is the similarity `(2, 3)` from the turned head to canvas pixels."""
+    """A head as a pose shows it: `onto` is the similarity `(2, 3)` from the turned head to pixels of a canvas."""
 
     pose: Pose
     onto: NDArray[np.float64]
@@ -147,14 +126,16 @@ class View:
         """Height `(N,)` of the relief at points of the plane, to the nearest unit."""
         column = np.clip(np.rint(points[:, 0]) - LEFT, 0, RIGHT - LEFT).astype(int)
         row = np.clip(np.rint(points[:, 1]) - TOP, 0, BOTTOM - TOP).astype(int)
-        return self.height[row, column]
+        z: NDArray[np.float32] = self.height[row, column]
+        return z
 
     def project(self, points: Points, depth: NDArray[np.float32] | float | None = None) -> Points:
         """Canvas pixels `(N, 2)` of points of the plane, at a given depth or on the relief."""
         z = self.depth(points) if depth is None else depth
         flat, rise = _turn(self.pose)
         turned = points @ flat.T + np.multiply.outer(np.broadcast_to(z, len(points)), rise)
-        return (turned @ self.onto[:, :2].T + self.onto[:, 2]).astype(np.float32)
+        pixels: Points = (turned @ self.onto[:, :2].T + self.onto[:, 2]).astype(np.float32)
+        return pixels
 
     def unproject(self, x: int, y: int, width: int, height: int) -> Map:
         """The point of the plane seen in each cell of about one unit of a window of the canvas.
@@ -175,10 +156,12 @@ class View:
         for _ in range(4):
             qx, qy = base[0] - np.float32(lean[0]) * z, base[1] - np.float32(lean[1]) * z
             z = cv2.remap(self.height, qx - LEFT, qy - TOP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return cv2.merge([base[0] - np.float32(lean[0]) * z, base[1] - np.float32(lean[1]) * z])
+        seen: Map = cv2.merge([base[0] - np.float32(lean[0]) * z, base[1] - np.float32(lean[1]) * z])
+
+        return seen
 
 
 def _turn(pose: Pose) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The turned and projected point is M (x, y) + z v: matrix M `(2, 2)` of the plane, vector v `(2,)` of the depth."""
+    """The turned and projected point is M (x, y) + z v: M `(2, 2)` moves the plane, v `(2,)` the depth."""
     c, s, cp, sp = np.cos(pose.yaw), np.sin(pose.yaw), np.cos(pose.pitch), np.sin(pose.pitch)
     return np.array([[c, 0.0], [-s * sp, cp]]), np.array([s, c * sp])

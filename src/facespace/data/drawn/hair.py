@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facespace.data.drawn.brush import Layer, ellipse, tinted
-from facespace.data.drawn.form import Points, spline
-from facespace.data.drawn.identity import HairStyle, Identity
+from facespace.data.drawn.brush import Sheet, tinted
+from facespace.data.drawn.curves import Points, band, ellipse, loop, points, resampled, spline
+from facespace.data.drawn.identity import HairStyle, Identity, Stream
 from facespace.data.drawn.shot import Shot
 
 
@@ -44,39 +44,39 @@ def covers_ears(style: HairStyle) -> bool:
     return cut is not None and cut.front_end > 8
 
 
-def paint_back(identity: Identity, shot: Shot) -> list[Points]:
+def back_shapes(identity: Identity, shot: Shot) -> list[Points]:
     """Shapes of the hair behind head and neck, for the sheet behind the face."""
     cut, s = CUTS[identity.hair.style], identity.skull
     if cut is None or identity.hair.style == "buzz":
         return []
     wide = s.width + cut.side * _fullness(shot)
     half = [(0, -s.top), (0.8 * wide, -0.7 * s.top), (wide, -14), (wide + 0.5 * cut.flare, 0.5 * cut.back_end)]
-    end = [(wide + cut.flare, 0.92 * cut.back_end), (0.7 * wide, cut.back_end), (0, cut.back_end)]
     if cut.back_end < 45:  # short hair narrows into the neck
         end = [(0.7 * wide, 0.9 * cut.back_end), (0.4 * wide, cut.back_end), (0, cut.back_end)]
-    right = np.array(half + end, np.float32)
-    shapes = [spline(np.concatenate([right, right[-2:0:-1] * np.float32([-1, 1])]), closed=True)]
+    else:
+        end = [(wide + cut.flare, 0.92 * cut.back_end), (0.7 * wide, cut.back_end), (0, cut.back_end)]
+    shapes = [loop(*half, *end)]
     if identity.hair.style == "bun":
         shapes.append(ellipse(0, -s.top - 9, 15, 13))
     return shapes
 
 
-def paint_front(layer: Layer, identity: Identity, shot: Shot) -> None:
+def paint_front(sheet: Sheet, identity: Identity, shot: Shot) -> None:
     """The hair on the head, with its shadow on the forehead."""
     h, cut = identity.hair, CUTS[identity.hair.style]
     if cut is None:
         return
     outer, inner = _edges(identity, shot, cut)
-    shape = np.concatenate([outer, inner[::-1]])
+    shape = band(outer, inner)
     shadow = tinted(identity.skin.colour, (0.58, 0.47, 0.44))
     if h.style == "buzz":
-        layer.glaze([shape], h.colour, 0.72, 1.2)
+        sheet.glaze([shape], h.colour, 0.72, 1.2)
         return
-    layer.stroke([inner + np.float32([0, 1.6])], shadow, 0.5, 2.5, 1.6)
-    layer.fill(shape, h.colour)
-    rng = np.random.default_rng([identity.seed, 5, identity.index, shot.entropy])
+    sheet.stroke([inner + points((0, 1.6))], shadow, 0.5, 2.5, 1.6)
+    sheet.fill([shape], h.colour)
+    rng = np.random.default_rng([identity.seed, Stream.HAIR, identity.index, shot.entropy])
     paint = _curls if cut.curled else _strands
-    paint(layer, identity, outer, inner, rng)
+    paint(sheet, identity, outer, inner, rng)
 
 
 def _fullness(shot: Shot) -> float:
@@ -122,36 +122,30 @@ def _inner_edge(identity: Identity, shot: Shot, cut: Cut) -> Points:
         (w * side, min(cut.front_end - 4, 8)),
         (w * side + 1, cut.front_end),
     ]
-    return np.array(edge, np.float32)
+    return points(*edge)
 
 
-def _strands(layer: Layer, identity: Identity, outer: Points, inner: Points, rng: np.random.Generator) -> None:
+def _strands(sheet: Sheet, identity: Identity, outer: Points, inner: Points, rng: np.random.Generator) -> None:
     """A sheen over the crown, and lines that follow the hair between its two edges, lighter and darker."""
     steps = 40
-    a, b = _resampled(outer, steps), _resampled(inner, steps)
+    a, b = resampled(outer, steps), resampled(inner, steps)
     colour, cut = identity.hair.colour, CUTS[identity.hair.style]
-    layer.stroke([(0.62 * a + 0.38 * b)[10:-10]], tinted(colour, 1.3, 26), 0.5, 3.5, 2.5)
+    sheet.stroke([(0.62 * a + 0.38 * b)[10:-10]], tinted(colour, 1.3, 26), 0.5, 3.5, 2.5)
     frizz = cut.frizz if cut else 0.0
     sway = 0.8 * frizz * np.sin(np.arange(steps, dtype=np.float32) * 1.1 + identity.index)[:, None]
     for shade, opacity in ((tinted(colour, 0.6), 0.5), (tinted(colour, 1.25, 16), 0.4)):
-        share, start = rng.uniform(0.03, 0.98, 30).astype(np.float32), rng.integers(0, steps - 6, 30)
-        curves = [((1 - f) * a + f * b + sway)[i : i + 12] for f, i in zip(share, start.tolist(), strict=True)]
-        layer.stroke(curves, shade, opacity, 0.5)
+        share = rng.uniform(0.03, 0.98, (30, 1, 1)).astype(np.float32)
+        index = rng.integers(0, steps - 12, (30, 1)) + np.arange(12)
+        curves = list((1 - share) * a[index] + share * b[index] + sway[index])  # 30 of (12, 2)
+        sheet.stroke(curves, shade, opacity, 0.5)
 
 
-def _curls(layer: Layer, identity: Identity, outer: Points, inner: Points, rng: np.random.Generator) -> None:
+def _curls(sheet: Sheet, identity: Identity, outer: Points, inner: Points, rng: np.random.Generator) -> None:
     """Small open rings all over, lighter and darker."""
     steps = 60
-    a, b = _resampled(outer, steps), _resampled(inner, steps)
+    a, b = resampled(outer, steps), resampled(inner, steps)
     pick, share = rng.integers(0, steps, 160), rng.uniform(0, 0.97, (160, 1))
     centres, open_at = (1 - share) * a[pick] + share * b[pick], rng.integers(0, 24, 160).tolist()
     arcs = [np.roll(ellipse(x, y, 2.1, 1.8), k, 0)[:14] for (x, y), k in zip(centres.tolist(), open_at, strict=True)]
-    layer.stroke(arcs[:80], tinted(identity.hair.colour, 1.3, 16), 0.4, 0.6, 0.2)
-    layer.stroke(arcs[80:], tinted(identity.hair.colour, 0.55), 0.5, 0.8, 0.2)
-
-
-def _resampled(curve: Points, steps: int) -> Points:
-    """`steps` points at equal index distance along a curve."""
-    at = np.linspace(0, len(curve) - 1.001, steps, dtype=np.float32)[:, None]
-    index = at[:, 0].astype(int)
-    return curve[index] + (at - index[:, None]) * (curve[index + 1] - curve[index])
+    sheet.stroke(arcs[:80], tinted(identity.hair.colour, 1.3, 16), 0.4, 0.6, 0.2)
+    sheet.stroke(arcs[80:], tinted(identity.hair.colour, 0.55), 0.5, 0.8, 0.2)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from facespace.data.drawn.identity import Colour, Identity
+from facespace.data.drawn.identity import Colour, Identity, Stream
 
 Obstacle = Literal["mask", "scarf", "hat", "hand", "bar", "sunglasses"]
 
@@ -76,13 +76,13 @@ class Shot:
 
 def take_shot(identity: Identity, photo: int) -> Shot:
     """Circumstances of photo number `photo` of a person: a pure function of the two."""
-    rng = np.random.default_rng([identity.seed, 3, identity.index, photo])
+    rng = np.random.default_rng([identity.seed, Stream.SHOT, identity.index, photo])
     obstacles: tuple[Obstacle, ...] = ("mask", "scarf", "hat", "hat", "hand", "hand", "bar", "sunglasses")
     return Shot(
         pose=random_pose(rng),
         light=random_light(rng),
         expression=random_expression(rng),
-        camera=random_camera(rng),
+        camera=random_camera(rng, sum(identity.skin.colour) / 3),
         glasses=bool(rng.random() < identity.habits.glasses),
         obstacle=obstacles[int(rng.integers(len(obstacles)))] if rng.random() < 0.16 else None,
         shaved=bool(rng.random() < 0.2),
@@ -123,9 +123,9 @@ def random_expression(rng: np.random.Generator) -> Expression:
     )
 
 
-def random_camera(rng: np.random.Generator) -> Camera:
-    """From a good camera in good light to a cheap one at night."""
-    exposure, tint = 2 ** _cut_normal(rng, 0.28, 0.6), rng.normal(0, 0.04, 3)
+def random_camera(rng: np.random.Generator, tone: float) -> Camera:
+    """From a good camera in good light to a cheap one at night, its exposure measured on skin of a mean grey level."""
+    exposure, tint = (145 / tone) ** 0.3 * 2 ** _cut_normal(rng, 0.28, 0.6), rng.normal(0, 0.04, 3)
     poor = rng.random() < 0.3
     return Camera(
         gains=_colour(exposure * (1 + tint)),

@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 
 import cv2
 
-from facespace.data.drawn.identity import person
+from facespace.data.drawn.population import person
 from facespace.data.drawn.scene import draw_crop
 from facespace.errors import DataError, UsageError
 
@@ -19,8 +19,8 @@ def write_people(folder: Path, *, people: int = 80, photos: int = 24, seed: int 
     """Write aligned crops `drawn-0000/0001.jpg` (JPEG) of drawn people and give their number.
 
     The files depend on `people`, `photos` and `seed` alone, and the folder appears complete or not at all. `workers`
-    processes share the work. Raises UsageError for a number below 1 (seed: below 0), DataError where `folder` exists and
-    is not empty.
+    processes share the work. Raises UsageError for a number below 1 (seed: below 0), DataError where `folder` exists
+    and is not empty.
     """
     if min(people, photos, workers) < 1 or seed < 0:
         raise UsageError("drawn people need people, photos and workers of 1 or more, and a seed of 0 or more")

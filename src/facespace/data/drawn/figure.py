@@ -48,8 +48,15 @@ def _body(canvas: Image, identity: Identity, shot: Shot, view: View, skin: Colou
     chin = ((neck, s.chin - 2), (0.7 * neck, s.chin + 8), (0, s.chin + 10))
     cover(tinted(skin, (0.66, 0.56, 0.53)), (neck, 30), *chin)
     collar = ((0.0, low + 16), (0.7 * neck, low + 11), (neck + 1, low))
-    shoulder = ((neck + 24, low + 10), (72.0, low + 16), (83.0, low + 27), (88.0, low + 60), (92.0, low + 300))
-    cover(tinted(cloth, light), *collar, (neck + 8, low + 3), *shoulder)
+    shoulder = (
+        (neck + 24, low + 10),
+        (72.0, low + 16),
+        (82.0, low + 27),
+        (87.0, low + 52),
+        (90.0, low + 110),
+        (94.0, low + 300),
+    )
+    cover(tinted(cloth, light), *collar, (neck + 8, low + 3), (neck + 24, low + 10), *sleeve)
     cover(tinted(cloth, 0.75 * light), *collar, (neck + 3, low + 2), (0.75 * neck, low + 15), (0.0, low + 20))
 
 
@@ -68,7 +75,7 @@ def _head(canvas: Image, identity: Identity, shot: Shot, view: View, gain: NDArr
     paint_front(sheet, identity, shot)
     paint_worn(sheet, identity, shot)
     light = cv2.remap(gain, seen - points((LEFT, TOP)), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    where = cv2.resize((seen - sheet.corner) * np.float32(sheet.scale) - np.float32(0.5), size)
+    where = cv2.resize((seen - sheet.corner) * np.float32(sheet.scale), size)
     picture = cv2.remap(sheet.pixels, where, None, cv2.INTER_LINEAR)
     lit = cv2.multiply(picture[:, :, :3], cv2.resize(light, size), dtype=cv2.CV_8U)
     clear = cv2.cvtColor(255 - picture[:, :, 3], cv2.COLOR_GRAY2RGB)

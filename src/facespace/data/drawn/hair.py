@@ -144,8 +144,9 @@ def _curls(sheet: Sheet, identity: Identity, outer: Points, inner: Points, rng: 
     """Small open rings all over, lighter and darker."""
     steps = 60
     a, b = resampled(outer, steps), resampled(inner, steps)
-    pick, share = rng.integers(0, steps, 160), rng.uniform(0, 0.97, (160, 1))
-    centres, open_at = (1 - share) * a[pick] + share * b[pick], rng.integers(0, 24, 160).tolist()
-    arcs = [np.roll(ellipse(x, y, 2.1, 1.8), k, 0)[:14] for (x, y), k in zip(centres.tolist(), open_at, strict=True)]
-    sheet.stroke(arcs[:80], tinted(identity.hair.colour, 1.3, 16), 0.4, 0.6, 0.2)
-    sheet.stroke(arcs[80:], tinted(identity.hair.colour, 0.55), 0.5, 0.8, 0.2)
+    pick, share = rng.integers(0, steps, 180), rng.uniform(0, 0.97, (180, 1)).astype(np.float32)
+    centres = (1 - share) * a[pick] + share * b[pick]
+    turns = (rng.integers(0, 24, (180, 1)) + np.arange(14)) % 24
+    arcs = list(ellipse(0, 0, 2.2, 1.9)[turns] + centres[:, None])  # 180 of (14, 2)
+    sheet.stroke(arcs[:90], tinted(identity.hair.colour, 1.16, 12), 0.4, 0.6, 0.2)
+    sheet.stroke(arcs[90:], tinted(identity.hair.colour, 0.7), 0.45, 0.8, 0.3)

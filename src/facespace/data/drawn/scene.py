@@ -26,7 +26,7 @@ from facespace.data.drawn.shot import (
 from facespace.errors import UsageError
 
 _FINE = 2  # canvas pixels per pixel of the picture, along each side
-_WIDE, _TALL, _HEADROOM, _CHEST = 116.0, 108.0, 95.0, 125.0  # room for a person in a group, in units
+_WIDE, _TALL, _HEADROOM, _CHEST = 116.0, 122.0, 95.0, 120.0  # room for a person in a group, in units
 
 
 def draw_crop(identity: Identity, photo: int, shot: Shot | None = None) -> NDArray[np.uint8]:
@@ -95,7 +95,7 @@ def _places(people: int, height: int, width: int, rng: np.random.Generator) -> t
             f"{people} people do not fit a photo of {width} x {height} pixels",
             hint="draw a larger photo or fewer people",
         )
-    lowest = min(height - _CHEST * unit, height / 2 + (_TALL / 2 * (rows - 1) + 20) * unit)  # eyes of the front row
+    lowest = min(height - _CHEST * unit, height / 2 + (_TALL / 2 * (rows - 1) + 12) * unit)  # eyes of the front row
     places = []
     for i in range(people):
         row, column = divmod(i, columns)
@@ -108,10 +108,11 @@ def _places(people: int, height: int, width: int, rng: np.random.Generator) -> t
 
 
 def _posing(shot: Shot, light: Light) -> Shot:
-    """The shot of someone who looks at the camera in the light that all share, nothing held before the face."""
+    """The shot of someone who faces the camera and smiles, in the common light, with nothing held before the face."""
     pose = Pose(0.6 * shot.pose.yaw, 0.6 * shot.pose.pitch, 0.5 * shot.pose.roll)
     obstacle = None if shot.obstacle in ("hand", "bar") else shot.obstacle
-    return replace(shot, pose=pose, light=light, obstacle=obstacle)
+    smiling = replace(shot.expression, smile=min(shot.expression.smile + 0.3, 1.0), blink=0.4 * shot.expression.blink)
+    return replace(shot, pose=pose, light=light, expression=smiling, obstacle=obstacle)
 
 
 def _true_face(identity: Identity, shot: Shot, view: View) -> Face:

@@ -145,7 +145,7 @@ def random_backdrop(rng: np.random.Generator) -> Colour:
 
 def cloth_colour(rng: np.random.Generator) -> Colour:
     """A colour of clothes, seldom a loud one."""
-    return _colour(np.clip(rng.uniform(40, 210) + rng.normal(0, 34, 3), 16, 235))
+    return _colour(np.clip(rng.uniform(45, 205) + rng.normal(0, 24, 3), 16, 235))
 
 
 def _cut_normal(rng: np.random.Generator, spread: float, limit: float) -> float:

@@ -48,14 +48,7 @@ def _body(canvas: Image, identity: Identity, shot: Shot, view: View, skin: Colou
     chin = ((neck, s.chin - 2), (0.7 * neck, s.chin + 8), (0, s.chin + 10))
     cover(tinted(skin, (0.66, 0.56, 0.53)), (neck, 30), *chin)
     collar = ((0.0, low + 16), (0.7 * neck, low + 11), (neck + 1, low))
-    shoulder = (
-        (neck + 24, low + 10),
-        (72.0, low + 16),
-        (82.0, low + 27),
-        (87.0, low + 52),
-        (90.0, low + 110),
-        (94.0, low + 300),
-    )
+    sleeve = ((72.0, low + 16), (82.0, low + 27), (87.0, low + 52), (90.0, low + 110), (94.0, low + 300))
     cover(tinted(cloth, light), *collar, (neck + 8, low + 3), (neck + 24, low + 10), *sleeve)
     cover(tinted(cloth, 0.75 * light), *collar, (neck + 3, low + 2), (0.75 * neck, low + 15), (0.0, low + 20))
 

@@ -27,7 +27,7 @@ from facespace.errors import UsageError
 
 FAMILY = 3
 """People of neighbouring indices (0-2, 3-5, ...) are relatives: the look-alikes that make recognition hard."""
-_KINSHIP = 0.35  # share of a trait's variance that relatives have in common
+_KINSHIP = 0.3  # share of a trait's variance that relatives have in common
 
 _SKIN: tuple[Colour, ...] = (
     (244, 212, 192), (238, 200, 174), (228, 184, 152), (218, 168, 132), (202, 150, 114),
@@ -172,7 +172,7 @@ def _skin(traits: _Traits, skull: Skull, age: float, tone: float) -> Skin:
         for _ in range(int(own.choice(4, p=[0.45, 0.3, 0.15, 0.1])))
     ]
     return Skin(
-        colour=traits.on(_SKIN, tone, 4),
+        colour=traits.on(_SKIN, tone, 3),
         age=age,
         flush=traits.share(0.4, 0.25),
         freckles=int(own.integers(30, 90)) if freckled else 0,
@@ -206,7 +206,7 @@ def _hair_style(traits: _Traits, feminine: bool, age: float, tone: float) -> Hai
 
 
 def _hair_colour(traits: _Traits, age: float, tone: float) -> Colour:
-    pigment = traits.on(_HAIR, traits.share(0.85 - 1.3 * tone, 0.28, 0.5), 5)
+    pigment = traits.on(_HAIR, traits.share(0.85 - 1.3 * tone, 0.28, 0.5), 2.5)
     if tone < 0.4 and traits.chance(0.12):
         pigment = _RED_HAIR
     grey = float(np.clip((age - 0.55) * 2.2, 0, 0.9)) if traits.chance(0.7) else 0.0

@@ -84,19 +84,19 @@ def take_shot(identity: Identity, photo: int) -> Shot:
         expression=random_expression(rng),
         camera=random_camera(rng, sum(identity.skin.colour) / 3),
         glasses=bool(rng.random() < identity.habits.glasses),
-        obstacle=obstacles[int(rng.integers(len(obstacles)))] if rng.random() < 0.16 else None,
+        obstacle=obstacles[int(rng.integers(len(obstacles)))] if rng.random() < 0.13 else None,
         shaved=bool(rng.random() < 0.2),
         hair_change=_cut_normal(rng, 0.45, 1.0),
         tan=_cut_normal(rng, 0.4, 1.0),
         backdrop=random_backdrop(rng),
-        misplaced=(_cut_normal(rng, 0.7, 1.6), _cut_normal(rng, 0.7, 1.6)),
+        misplaced=(_cut_normal(rng, 0.6, 1.5), _cut_normal(rng, 0.6, 1.5)),
         entropy=int(rng.integers(2**31)),
     )
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
     """A pose with yaw up to 35, pitch up to 18 and roll up to 25 degrees."""
-    return Pose(yaw=_cut_normal(rng, 0.28, 0.61), pitch=_cut_normal(rng, 0.12, 0.31), roll=_cut_normal(rng, 0.14, 0.44))
+    return Pose(yaw=_cut_normal(rng, 0.25, 0.61), pitch=_cut_normal(rng, 0.12, 0.31), roll=_cut_normal(rng, 0.14, 0.44))
 
 
 def random_light(rng: np.random.Generator) -> Light:
@@ -126,13 +126,13 @@ def random_expression(rng: np.random.Generator) -> Expression:
 def random_camera(rng: np.random.Generator, tone: float) -> Camera:
     """From a good camera in good light to a cheap one at night, its exposure measured on skin of a mean grey level."""
     exposure, tint = (145 / tone) ** 0.3 * 2 ** _cut_normal(rng, 0.28, 0.6), rng.normal(0, 0.04, 3)
-    poor = rng.random() < 0.3
+    poor = rng.random() < 0.22
     return Camera(
         gains=_colour(exposure * (1 + tint)),
         gamma=float(2 ** _cut_normal(rng, 0.25, 0.5)),
         blur=float(rng.uniform(0.3, 1.5)) if poor else float(rng.uniform(0, 0.5)),
         motion=float(rng.uniform(2, 5)) if rng.random() < 0.08 else 0.0,
-        resolution=float(rng.uniform(0.3, 0.8)) if poor else 1.0,
+        resolution=float(rng.uniform(0.4, 0.9)) if poor else 1.0,
         noise=float(rng.uniform(4, 14)) if poor else float(rng.uniform(1, 5)),
         jpeg=int(rng.integers(35, 96)),
     )

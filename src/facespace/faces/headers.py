@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from facespace.errors import BadImage
 
+MAX_SIDE = 65_535
 MAX_SCANS = 64
 MAX_SCAN_PIXELS = 640_000_000
 """Scans of a JPEG times its pixels: a scan visits every pixel, however few bytes it has (about 1 s at this limit)."""
@@ -52,7 +53,7 @@ def read_header(data: bytes) -> Header:
         header = reader(data)
     except (struct.error, IndexError):
         raise _cut_off() from None
-    if header.width < 1 or header.height < 1:
+    if not (1 <= header.width <= MAX_SIDE and 1 <= header.height <= MAX_SIDE):
         raise BadImage(f"the image says it has {header.width} x {header.height} pixels")
     return header
 
@@ -109,7 +110,7 @@ def _jpeg_header(frame: bytes, scans: int, adobe: bool, orientation: int, payloa
     marker, bits, height, width, components = struct.unpack_from(">BBHHB", frame)
     if bits != 8 or components not in (1, 3, 4):
         raise BadImage(f"a JPEG of {components} channels of {bits} bits is not read")
-    if scans > MAX_SCANS or scans * width * height > MAX_SCAN_PIXELS:
+    if scans > MAX_SCANS or (scans > 1 and scans * width * height > MAX_SCAN_PIXELS):
         raise BadImage(f"the JPEG has {scans} scans of {width} x {height} pixels")
     plain = components != 4 and not adobe
     cost = 3.0 if plain else 7.0
@@ -147,8 +148,9 @@ def _png(data: bytes) -> Header:
         raise _too_many("chunks")
     if payload[1][4:8] != b"IHDR":
         raise BadImage("the PNG does not begin with its header")
-    width, height = struct.unpack_from(">II", payload[1], 8)
-    return Header("PNG", width, height, b"".join(payload), 7.0, orientation)
+    width, height, _, colour = struct.unpack_from(">IIBB", payload[1], 8)
+    cost = 5.0 if colour in (0, 3) else 7.0  # grey and palette stand in memory with one or two bytes a pixel
+    return Header("PNG", width, height, b"".join(payload), cost, orientation)
 
 
 def _gif(data: bytes) -> Header:
@@ -169,7 +171,7 @@ def _gif(data: bytes) -> Header:
             payload.append(data[begin:at])
     left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
     width, height = max(width, left + frame_width), max(height, top + frame_height)
-    return Header("GIF", width, height, b"".join([*payload, data[at:]]), 8.0)
+    return Header("GIF", width, height, b"".join([*payload, data[at:]]), 5.0)
 
 
 def _gif_palette_bytes(flags: int) -> int:

@@ -31,11 +31,11 @@ _MODES = {"L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", 
 def read_photo(source: bytes | str | Path, *, max_pixels: int = 50_000_000, name: str | None = None) -> Photo:
     """The photo of a file (path) or of its bytes, as RGB uint8 `(H, W, 3)`, turned upright as its EXIF says.
 
-    JPEG, PNG, WebP, BMP, TIFF, AVIF, GIF (of films and page stacks the first picture), HEIC with the extra `heif`; told by
-    content, whatever the file is called. Grey becomes three equal channels; 16 bits are scaled to 8; transparency lies on
-    white; CMYK is converted; colour profiles are not applied. Raises BadImage for everything else: other formats, damaged
-    or truncated files, more than `max_pixels` pixels, more memory than six bytes for each of `max_pixels`, files over 64
-    MiB, too many scans. `name` says what to call bytes in an error.
+    JPEG, PNG, WebP, BMP, TIFF, AVIF, GIF, HEIC with the extra `heif`; told by content, whatever the file is called; the
+    first picture of films and page stacks. Grey becomes three equal channels, 16 bits are scaled to 8, transparency
+    lies on white, CMYK is converted, colour profiles are not applied. Raises BadImage for everything else: other
+    formats, damaged or truncated files, more than `max_pixels` pixels, more memory than six bytes for each of
+    `max_pixels`, files over 64 MiB, too many scans. `name` says what to call bytes in an error.
     """
     try:
         data = source if isinstance(source, bytes) else _read(Path(source))
@@ -85,10 +85,8 @@ def _check_limits(header: Header, max_pixels: int) -> None:
         raise BadImage(f"{size} are more than {max_pixels / 1e6:g} million", hint="make the photo smaller")
     needed, allowed = pixels * header.cost, max_pixels * _BYTES_PER_PIXEL
     if needed > allowed:
-        text = (
-            f"decoding this {header.format} would take {needed / 1e6:.0f} MB of memory; {allowed / 1e6:.0f} are allowed"
-        )
-        raise BadImage(text, hint="make the photo smaller, or save it as a plain JPEG")
+        reason = f"decoding this {header.format} would take {needed / 1e6:.0f} MB of memory, over {allowed / 1e6:.0f}"
+        raise BadImage(reason, hint="make the photo smaller, or save it as a plain JPEG")
 
 
 def _by_opencv(header: Header) -> Photo:
@@ -99,7 +97,7 @@ def _by_opencv(header: Header) -> Photo:
         raise BadImage(f"the {header.format} is damaged") from error
     if photo is None or photo.shape[:2] != (header.height, header.width):
         raise BadImage(f"the {header.format} is damaged")
-    return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB, dst=photo).astype(np.uint8, copy=False)
+    return np.asarray(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB, dst=photo), np.uint8)
 
 
 def _by_pillow(header: Header) -> tuple[Photo, int]:
@@ -112,7 +110,7 @@ def _by_pillow(header: Header) -> tuple[Photo, int]:
             return _rgb(image), header.orientation if header.format != "AVIF" else _avif_orientation(image)
     except (BadImage, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001  decoders fed by strangers raise whatever comes
+    except Exception as error:  # a decoder fed by strangers raises whatever comes
         raise BadImage(f"the {header.format} is damaged ({error})") from error
 
 
@@ -157,7 +155,7 @@ def _strip_rgb(strip: Image.Image) -> NDArray[np.uint8]:
 
 
 def _turned(photo: Photo, orientation: int) -> Photo:
-    """The photo upright; `orientation` as in EXIF 2.3, section 4.6.4 A: where row 0 and column 0 of the stored photo are."""
+    """The photo upright; EXIF 2.3, section 4.6.4 A, numbers where row 0 and column 0 of the stored photo belong."""
     match orientation:
         case 2:
             turned = cv2.flip(photo, 1)
@@ -175,4 +173,4 @@ def _turned(photo: Photo, orientation: int) -> Photo:
             turned = cv2.rotate(photo, cv2.ROTATE_90_COUNTERCLOCKWISE)
         case _:
             return photo
-    return turned.astype(np.uint8, copy=False)
+    return np.asarray(turned, np.uint8)

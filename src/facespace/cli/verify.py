@@ -49,14 +49,15 @@ def verify(
     if json:
         shell.print_json(verdict.as_json())
     else:
-        typer.echo(_sentence(verdict))
+        typer.echo(sentence(verdict))
         if verdict.at == matching.UNCALIBRATED.at and not quiet:
             shell.say(f"Note: the card of {embedder.name} states no operating point; {verdict.threshold} is a default.")
     if not verdict.same:
         raise typer.Exit(DIFFERENT)
 
 
-def _sentence(verdict: "Verdict") -> str:
+def sentence(verdict: "Verdict") -> str:
+    """A verdict in words, with as many digits as the decision needs."""
     who, sign = ("Same person", ">=") if verdict.same else ("Different people", "<")
     digits = 2
     while digits < 6 and f"{verdict.similarity:.{digits}f}" == f"{verdict.threshold:.{digits}f}":

@@ -48,7 +48,7 @@ class Where:
 
 def train(
     recipe: Recipe,
-    data: str | Path,
+    data: str | Path | People,
     run: str | Path,
     *,
     teacher: Embedder | None = None,
@@ -62,7 +62,7 @@ def train(
     """
     where, run = where or Where(), Path(run)
     device = prepare(recipe, teacher, where)
-    everyone = open_people(data)
+    everyone = data if isinstance(data, People) else open_people(data)
     people, held = split_people(everyone, recipe.held_out, recipe.seed)
     claim(run, recipe, everyone, teacher)
     targets = None if teacher is None else teacher_targets(everyone, people, teacher, listen)
@@ -98,7 +98,7 @@ def train(
         state.step += 1
         log.step(state, logs | {"gradient": norm, "side": float(batch.faces.shape[1])}, where.log_every)
         if held_out is not None and state.epoch_ends():
-            state.consider(validate.score(state.trunk, held_out), log)
+            state.consider(validate.score(state.trunk, held_out, batch.faces.shape[1]), log, batch.faces.shape[1])
         if state.step % where.save_every == 0 or state.step == state.total:
             state.save(run)
     return finish(state, recipe, run, log, reader.bad, everyone, teacher)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from facespace.core.contracts import Face
-from facespace.core.geometry import TEMPLATE, similarity_transform, transform_points
+from facespace.core.geometry import TEMPLATE, similarity_transform
 from facespace.errors import InputError, NoFace, SeveralFaces
 from facespace.faces.align import align, aligned_faces
 from facespace.faces.detect import Aligned, YuNet
@@ -90,7 +90,7 @@ def test_other_sizes_show_the_same_face() -> None:
     face = placed(2.4, 0.3, 150, 90)
     photo = dotted(face, 512, radius=16)
     small, large = align(photo, face, 56), align(photo, face, 224)
-    np.testing.assert_allclose(large.reshape(56, 4, 56, 4, 3).mean((1, 3)), small, atol=4)
+    assert np.abs(large.reshape(56, 4, 56, 4, 3).mean((1, 3)) - small).mean() < 0.5
 
 
 def test_landmarks_in_one_point_are_refused() -> None:
@@ -167,12 +167,12 @@ def test_crops_of_the_benchmark_are_made_again(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_a_tilted_head_is_set_upright(shared: Path) -> None:
-    """A photo turned together with its landmarks gives the crop of the photo as it was; a box crop would stay tilted."""
+    """A photo turned together with its landmarks gives the crop of the photo as it was; a box would stay tilted."""
     with tarfile.open(shared / "data/lfw/lfw-photos-folds1-3.tar") as photos:
         photo = read_photo(photos.extractfile("Aaron_Sorkin/Aaron_Sorkin_0001.jpg").read())
     ((face, upright),) = aligned_faces(photo, YuNet(shared / "models/yunet_n_dynamic.onnx"), "central")
     turn = cv2.getRotationMatrix2D((125, 125), 35, 1)
-    turned = transform_points(turn, face.landmarks)
+    turned = np.array(face.landmarks) @ turn[:, :2].T + turn[:, 2]
     tilted = Face(face.box, face.score, tuple((x, y) for x, y in turned.tolist()), face.source)
     crop = align(cv2.warpAffine(photo, turn, (250, 250)), tilted)
     assert np.abs(crop[20:100, 20:92].astype(float) - upright[20:100, 20:92]).mean() < 4

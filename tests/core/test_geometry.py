@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facespace.core.geometry import TEMPLATE, area, centre, similarity_transform
+from facespace.core.geometry import TEMPLATE, area, centre, similarity_transform, transform_points
 from facespace.errors import InputError
 
 Points = NDArray[np.float64]
@@ -111,6 +111,12 @@ def test_points_best_fitted_by_one_point_are_refused() -> None:
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
     with pytest.raises(InputError, match="inside out"):
         similarity_transform(square, square[[0, 3, 2, 1]])
+
+
+def test_points_are_moved_by_the_matrix_one_by_one() -> None:
+    matrix = np.array([[2.0, -1.0, 5.0], [1.0, 2.0, -3.0]])
+    expected = [[2 * x - y + 5, x + 2 * y - 3] for x, y in TEMPLATE]
+    np.testing.assert_allclose(transform_points(matrix, TEMPLATE), expected)
 
 
 def test_area_and_centre_of_boxes() -> None:

@@ -43,6 +43,12 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
+def transform_points(matrix: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
+    """Points `(N, 2)` moved by an affine matrix `(2, 3)`."""
+    m = np.asarray(matrix, np.float64)
+    return np.asarray(points, np.float64) @ m[:, :2].T + m[:, 2]
+
+
 def area(box: Box) -> float:
     """Square pixels of a box; 0 for one of negative width or height."""
     return max(box[2], 0.0) * max(box[3], 0.0)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import cv2
@@ -148,12 +149,17 @@ def _load(weights: NDArray[np.uint8], path: Path, score: float) -> Any:
         ) from error
 
 
+_LOGGING = Lock()
+"""OpenCV's log level belongs to the process: one thread at a time may change it and put it back."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """OpenCV's log held back: version 5 warns of a target that nobody asked for each time a net is made."""
     logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(level)
+    with _LOGGING:
+        level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)
+        try:
+            yield
+        finally:
+            logging.setLogLevel(level)

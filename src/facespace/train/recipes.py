@@ -52,14 +52,13 @@ _FACENET = Recipe(
 )
 _DEMO = Recipe(
     "arcface_demo",
-    TrunkSpec("iresnet10-tiny", 112, 128),
-    epochs=12,
+    TrunkSpec("iresnet10-tiny", 80, 128),
+    epochs=16,
     labels=Labels(ArcFace(0.35), scale=24.0, growth=(0.2, 0.6)),
     sampler=Shuffled(64),
     augment=FIRM,
     optimiser=SGD(0.1),
     warmup=0.05,
-    resolutions=(Resolution(0.0, 80), Resolution(0.6, 112)),
 )
 
 RECIPES: dict[str, Recipe] = {

@@ -18,8 +18,8 @@
     ├── GalleryError           6  the gallery or its database
     └── Refused                7  the data cannot support the claim; a licence or consent forbids it
 
-Each error carries a `code` (stable, for programs), a `status` (exit status of the command line), a message that names the
-file where there is one, and a `hint` that says what to do next.
+Each error carries a `code` (stable, for programs), a `status` (exit status of the command line), a message that names
+the file where there is one, and a `hint` that says what to do next.
 """
 
 from pathlib import Path

@@ -66,8 +66,8 @@ def demo(
     for same in (True, False):
         pair = int(np.flatnonzero(protocol.same == same)[0])
         photos = [protocol.photos[side[pair]] for side in (protocol.first, protocol.second)]
-        files = [save(out / "pair" / name.replace("/", "-"), strangers.read(name)) for name in photos]
-        verdict = verify(*files, embedder, Aligned(), threshold=threshold)
+        one, other = (save(out / "pair" / name.replace("/", "-"), strangers.read(name)) for name in photos)
+        verdict = verify(one, other, embedder, Aligned(), threshold=threshold)
         say(f"{' and '.join(photos)}: {sentence(verdict)}")
     if data is None:
         whole_photos(out / "photos", embedder, threshold)
@@ -92,7 +92,8 @@ def whole_photos(folder: Path, embedder: "NetEmbedder", threshold: float) -> Non
         picture, _ = draw_photo([person(1, 0)], photo)
         _, coded = cv2.imencode(".jpg", picture[:, :, ::-1])
         files.append(save(folder / f"photo-{photo}.jpg", coded.tobytes()))
-    say(f"Two whole photos of one person: {sentence(verify(*files, embedder, detector, threshold=threshold))}")
+    verdict = verify(files[0], files[1], embedder, detector, threshold=threshold)
+    say(f"Two whole photos of one person: {sentence(verdict)}")
 
 
 def training_curves(run: Path) -> list[tuple[str, list[float], list[float]]]:

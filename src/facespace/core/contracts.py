@@ -21,9 +21,9 @@ Vectors = NDArray[np.float32]
 class Face:
     """A face in a photo, in pixels of that photo; the centre of the top left pixel is (0, 0).
 
-    `box` is (x, y, width, height). `score` in 0..1 is the detector's belief. `landmarks` are five points (x, y): left eye,
-    right eye, nose, left and right mouth corner, left meaning left in the picture. `source` names the detector and its
-    working size: both are part of the identity of an embedding made from the face.
+    `box` is (x, y, width, height). `score` in 0..1 is the detector's belief. `landmarks` are five points (x, y): left
+    eye, right eye, nose, left and right mouth corner, left meaning left in the picture. `source` names the detector
+    and its working size: both are part of the identity of an embedding made from the face.
     """
 
     box: tuple[float, float, float, float]

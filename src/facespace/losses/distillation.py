@@ -1,7 +1,7 @@
 """Learning from a teacher: its unit vectors as targets, and the similarities it sees inside a batch.
 
 Vector term: 1 - cosine to the teacher's vector of the same photo. Matrix term: squared difference between the two
-similarity matrices of the batch (similarity-preserving distillation, Tung and Mori 2019, on cosines), which needs no
+similarity matrices of the batch (similarity-preserving distillation, ICCV 2019, on cosines), which needs no
 equal dimensions.
 """
 
@@ -14,7 +14,7 @@ from facespace.losses.head import HeadOutput
 
 
 class DistillationHead(nn.Module):
-    """Embeddings float `(N, D)` against a teacher's unit vectors float `(N, T)`; a linear map between where D is not T."""
+    """Embeddings float `(N, D)` against a teacher's unit vectors float `(N, T)`; a linear map between where D differs."""
 
     def __init__(self, dim: int, teacher_dim: int, *, vector_weight: float = 1.0, matrix_weight: float = 1.0) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from facespace.losses.head import HeadOutput
 
 
 class DistillationHead(nn.Module):
-    """Embeddings float `(N, D)` against a teacher's unit vectors float `(N, T)`; a linear map between if they differ."""
+    """Embeddings float `(N, D)` against a teacher's unit vectors float `(N, T)`, by a linear map if D is not T."""
 
     def __init__(self, dim: int, teacher_dim: int, *, vector_weight: float = 1.0, matrix_weight: float = 1.0) -> None:
         super().__init__()

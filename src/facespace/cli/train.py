@@ -1,7 +1,5 @@
 """`facespace train`: photos of people to a judged model, resumed by running the same command again."""
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from facespace.cli import options, shell
+from facespace.errors import MissingExtra
 
 if TYPE_CHECKING:
     from facespace.train.loop import Listener
@@ -29,28 +30,34 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="Model whose vectors are targets, for recipes that learn from one.")
     ] = None,
-    channels: Annotated[str | None, typer.Option(help="Channel order of a teacher without a card: rgb or bgr.")] = None,
-    mean: Annotated[float | None, typer.Option(help="Mean of a teacher without a card.")] = None,
-    std: Annotated[float | None, typer.Option(help="Divisor of a teacher without a card.")] = None,
+    channels: options.ChannelsOption = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the photos, instead of the recipe's.")] = None,
     held_out: Annotated[int | None, typer.Option(help="People kept out to choose among the states.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda; never replaced silently.")] = "cpu",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic; may change the last bits.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Threads that read photos ahead.")] = 0,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
 ) -> None:
     """Train a model on a folder of people. Re-run the same command to go on after an interruption."""
-    from facespace.models.embedder import load
-    from facespace.train.loop import Where
-    from facespace.train.loop import train as train_model
-    from facespace.train.recipes import recipe as by_name
+    try:
+        from facespace.train.loop import Where
+        from facespace.train.loop import train as train_model
+        from facespace.train.recipes import recipe as by_name
+    except ImportError as error:
+        raise MissingExtra(f"training needs {error.name}", hint="pip install 'facespace[train]'") from error
 
-    changes = {"epochs": epochs, "held_out": held_out, "seed": seed}
-    chosen = replace(by_name(recipe), **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
-    taught_by = load(teacher, threads=threads, channels=channels, mean=mean, std=std) if teacher else None
+    changes: dict[str, Any] = {"epochs": epochs, "held_out": held_out, "seed": seed}
+    chosen = replace(by_name(recipe), **{name: value for name, value in changes.items() if value is not None})
+    taught_by = None
+    if teacher is not None:
+        taught_by = options.open_embedder(
+            teacher, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=False
+        )
     where = Where(device, threads, workers, save_every=save_every)
     with progress(quiet) as listen:
         outcome = train_model(
@@ -66,7 +73,10 @@ def train(
         "device": device,
         "threads": threads,
     }
-    sys.stdout.write(json.dumps(document) + "\n" if as_json else summary(chosen, document))
+    if json:
+        shell.print_json(document)
+    else:
+        typer.echo(summary(chosen, document))
 
 
 def summary(recipe: "Recipe", document: dict[str, Any]) -> str:
@@ -75,10 +85,8 @@ def summary(recipe: "Recipe", document: dict[str, Any]) -> str:
     judged = (
         f", TAR {figures['tar_at_far_1e-2']:.1%} at FAR 1 % on {recipe.held_out} held-out people" if figures else ""
     )
-    left_out = (
-        f"Left out {len(document['left_out'])} damaged photos, named in the log.\n" if document["left_out"] else ""
-    )
-    return f"{left_out}{document['model']}: the weights of step {document['step']}{judged}.\n"
+    left_out = f"Left out {len(document['left_out'])} photos, named in the log.\n" if document["left_out"] else ""
+    return f"{left_out}{document['model']}: the weights of step {document['step']}{judged}."
 
 
 @contextmanager

@@ -43,6 +43,8 @@ class Augment:
         for field in fields(self):
             if not 0.0 <= getattr(self, field.name) <= 1.0:
                 raise UsageError(f"augmentation {field.name} = {getattr(self, field.name)} lies outside 0..1")
+        if self.zoom == 1.0:
+            raise UsageError("augmentation zoom = 1 may reduce a face to a point", hint="zoom < 1")
 
     def __call__(self, face: Crop, rng: np.random.Generator) -> tuple[Crop, bool]:
         """(augmented face, whether it was mirrored); the input is not changed."""
@@ -96,8 +98,9 @@ def _downscale(face: Crop, rng: np.random.Generator) -> Crop:
 
 
 def _jpeg(face: Crop, rng: np.random.Generator) -> Crop:
-    _, coded = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 91))])
-    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    bgr = cv2.cvtColor(face, cv2.COLOR_RGB2BGR)  # JPEG keeps less of blue than of red: the order matters
+    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 91))])
+    return np.asarray(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _erase(face: Crop, rng: np.random.Generator) -> Crop:

@@ -1,4 +1,4 @@
-"""Positions to batches of augmented faces, each a function of (seed, epoch, step, place in the batch), never of workers."""
+"""Positions to batches of augmented faces: a function of (seed, epoch, step, place in the batch), never of workers."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,11 +29,13 @@ class Batch:
 
 
 def read_crop(people: People, position: int, size: int = 112) -> NDArray[np.uint8]:
-    """The aligned face at a position, RGB uint8 `(size, size, 3)`. BadImage where the file is damaged."""
-    face = read_photo(people.read(people.photos[position]))
-    if face.shape[:2] != (size, size):
-        face = np.asarray(cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
-    return face
+    """The aligned face at a position, RGB uint8 `(size, size, 3)`. BadImage where the file is damaged or not square."""
+    name = people.photos[position].name
+    face = read_photo(people.read(name), name=name)
+    if face.shape[0] != face.shape[1]:
+        hint = "training takes aligned faces: find and align them first"
+        raise BadImage(f"{face.shape[1]} x {face.shape[0]} pixels are no aligned face", file=name, hint=hint)
+    return face if face.shape[0] == size else resized(face, size)
 
 
 @dataclass
@@ -61,7 +63,10 @@ class Reader:
             yield from (future.result() for future in ahead)
 
     def batch(self, positions: NDArray[np.int64], epoch: int, step: int, size: int) -> Batch:
-        """One batch; a damaged photo is missing from it, the others stay as they would be."""
+        """One batch; a damaged photo is missing from it, the others stay as they would be.
+
+        Raises DataError where too many photos are damaged, or fewer than two of the batch are sound.
+        """
         good: list[int] = []
         faces: list[NDArray[np.uint8]] = []
         flipped: list[bool] = []
@@ -73,19 +78,21 @@ class Reader:
                 continue
             rng = np.random.Generator(np.random.PCG64((self.seed, epoch, step, place)))
             face, mirrored = self.augment(crop, rng)
-            faces.append(face if size == face.shape[0] else _resize(face, size))
+            faces.append(face if size == face.shape[0] else resized(face, size))
             good.append(int(position))
             flipped.append(mirrored)
+        if len(good) < 2:
+            raise DataError("fewer than two photos of a batch are sound", file=self.people.root, hint="a larger batch")
         chosen = np.array(good, np.int64)
         return Batch(np.stack(faces), self.people.labels[chosen], chosen, np.array(flipped))
 
     def _leave_out(self, position: int, error: BadImage) -> None:
         self.bad[self.people.photos[position].name] = error.message
         if len(self.bad) > max(1, BAD_SHARE * len(self.people.photos)):
-            listed = ", ".join(sorted(self.bad)[:3])
-            message = f"{len(self.bad)} of {len(self.people.photos)} photos are damaged, such as {listed}"
-            raise DataError(message, file=self.people.root, hint="mend or remove them") from error
+            message = f"{len(self.bad)} of {len(self.people.photos)} photos cannot be trained on, such as {error}"
+            raise DataError(message, file=self.people.root, hint=error.hint or "mend or remove them") from error
 
 
-def _resize(face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resized(face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A face at another side, RGB uint8 `(size, size, 3)`."""
     return np.asarray(cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

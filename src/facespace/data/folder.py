@@ -53,7 +53,9 @@ class People:
         """SHA-256 over names and contents, hex: the identity of the data."""
         whole = hashlib.sha256()
         for photo in self.photos:
-            whole.update(photo.name.encode() + b"\0" + hashlib.sha256(self.read(photo)).digest())
+            whole.update(
+                photo.name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(self.read(photo)).digest()
+            )
         return whole.hexdigest()
 
     def only(self, people: frozenset[str]) -> "People":
@@ -62,12 +64,13 @@ class People:
 
 
 def open_people(path: str | Path) -> People:
-    """List a folder `person/photo.jpg` or an uncompressed tar of one.
+    """List a folder `person/photo.jpg` or an uncompressed tar of one; the person is the folder that holds the photo.
 
     Hidden files and files without a photo's suffix are left out; a folder that wraps all others is looked through.
-    Raises DataError where the path is missing or holds no photo inside a folder of its own.
+    Raises DataError where the path is missing, cannot be read, or holds no photo inside a folder of its own.
     """
     root = Path(path)
+    read: Callable[[str], bytes]
     if root.is_dir():
         names, read = _folder_names(root), lambda name: _read_file(root / name)
     elif root.is_file():
@@ -77,18 +80,31 @@ def open_people(path: str | Path) -> People:
         raise DataError("no such folder or tar", file=root)
     photos = [name for name in names if _is_photo(name)]
     wrapper = _wrapper(photos)
-    refs = sorted((PhotoRef(n.rsplit("/", 1)[0], n) for n in (p[len(wrapper) :] for p in photos) if "/" in n), key=lambda p: p.name)
+    refs = sorted(
+        (PhotoRef(n.rsplit("/", 1)[0], n) for n in (p[len(wrapper) :] for p in photos) if "/" in n),
+        key=lambda p: p.name,
+    )
     if not refs:
         raise DataError("holds no photo in a folder per person", file=root, hint="expected person/photo.jpg")
     return People(root, tuple(refs), (lambda name: read(wrapper + name)) if wrapper else read)
 
 
 def _folder_names(root: Path) -> list[str]:
-    return [
-        (Path(folder) / file).relative_to(root).as_posix()
-        for folder, _, files in os.walk(root, followlinks=True)
-        for file in files
-    ]
+    """Files below the root, slashes forward; links are followed, a folder met a second time is not entered again."""
+    names: list[str] = []
+    seen: set[Path] = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
+        if (real := Path(folder).resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()  # which of two ways to a folder is taken must not hang on the file system
+        names += [(Path(folder) / file).relative_to(root).as_posix() for file in files]
+    return names
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"cannot be listed ({error.strerror})", file=error.filename) from error
 
 
 def _read_file(path: Path) -> bytes:

@@ -34,7 +34,8 @@ class Shuffled:
 class PeopleByPhotos:
     """P people with K photos each (FaceNet section 3.2: about 40 photos per identity in a batch of 1,800).
 
-    Every person with two photos or more appears once an epoch; one with fewer than K photos gives some twice.
+    Every person with two photos or more appears once an epoch, but for those of a last incomplete batch; one with fewer
+    than K photos gives some twice.
     """
 
     people: int = 32
@@ -52,11 +53,15 @@ class PeopleByPhotos:
     def epoch(self, labels: NDArray[np.int64], seed: int, epoch: int) -> Batches:
         """Batches of one epoch. DataError where too few people have two photos."""
         rng = np.random.default_rng((seed, epoch))
-        of = {int(person): np.flatnonzero(labels == person) for person in np.unique(labels)}
+        people, counts = np.unique(labels, return_counts=True)
+        grouped = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+        of = dict(zip(people.tolist(), grouped, strict=True))
         order = rng.permutation([person for person, photos in of.items() if len(photos) >= 2])
         steps = len(order) // self.people
         if steps == 0:
-            raise DataError(f"{len(order)} people with two photos do not make a batch of {self.people}", hint="fewer people a batch")
+            raise DataError(
+                f"{len(order)} people with two photos do not make a batch of {self.people}", hint="fewer people a batch"
+            )
         chosen = [self._photos(of[int(person)], rng) for person in order[: steps * self.people]]
         return np.concatenate(chosen).reshape(steps, self.people * self.photos)
 

@@ -1,5 +1,4 @@
-"""Checkpoints that survive a kill at any moment: written aside, synced, read back, then renamed; damaged ones are
-passed over.
+"""Checkpoints that survive a kill at any moment: written aside, synced, then renamed; damaged ones are passed over.
 
 A file is the SHA-256 (32 bytes) of what follows, then what `torch.save` writes, read with `weights_only=True`.
 """
@@ -51,4 +50,6 @@ def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
             return load(path), passed
         except TrainingError as error:
             passed.append(f"{error}; falling back to the one before")
+    if passed:
+        passed.append("no checkpoint is sound: the training begins anew")
     return None, passed

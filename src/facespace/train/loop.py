@@ -5,7 +5,8 @@ the CPU with the same number of threads: every choice is a function of (seed, ep
 the checkpoint.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from facespace.core.contracts import Embedder
 from facespace.data.batches import Batch, Reader
 from facespace.data.folder import People, open_people
 from facespace.data.splits import split_people
-from facespace.errors import DeviceUnavailable, TrainingError
+from facespace.errors import DeviceUnavailable, UsageError
 from facespace.train import validate
 from facespace.train.outcome import Outcome, finish
 from facespace.train.recipe import Recipe
@@ -45,6 +46,10 @@ class Where:
     save_every: int = 500
     """Steps between two checkpoints."""
 
+    def __post_init__(self) -> None:
+        if min(self.threads, self.log_every, self.save_every) < 1 or self.workers < 0:
+            raise UsageError("threads, log_every and save_every are 1 or more, workers 0 or more")
+
 
 def train(
     recipe: Recipe,
@@ -58,7 +63,7 @@ def train(
     """Train `recipe` on the people in `data` into the folder `run`, or go on where it stopped there.
 
     `listen` hears every row of the log. Raises TrainingError where `run` belongs to another recipe or data, or where
-    the loss stays non-finite; DataError for data that cannot be trained on.
+    the loss stays non-finite; DataError for data that cannot be trained on; UsageError for a teacher too many or few.
     """
     where, run = where or Where(), Path(run)
     device = prepare(recipe, teacher, where)
@@ -70,56 +75,60 @@ def train(
 
     state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device)
     passed = state.resume(run)
-    log = RunLog(run, state.step, listen)
-    for sentence in passed:
-        log.note("warning", step=state.step, message=sentence)
-    reader = Reader(people, recipe.augment, recipe.seed, where.workers)
-    batches = stream(recipe, reader, state)
-    while state.step < state.total:
-        progress = state.step / state.total
-        state.set_rate(rate(recipe.optimiser.rate, recipe.schedule, state.warmup, state.step, state.total))
-        state.optimiser.zero_grad(set_to_none=True)
-        logs: dict[str, float] = {}
-        for _ in range(recipe.accumulate):
-            batch = next(batches)
-            faces = validate.tensor(batch.faces, device)
-            with state.autocast(faces):
-                embeddings = state.trunk(faces)
-            wanted = None if targets is None else targets_of(targets, batch, device)
-            out = state.objective(embeddings, batch, wanted, progress)
-            (out.loss / recipe.accumulate).backward()
-            logs = {"loss": float(out.loss.detach())} | out.logs
-        norm = state.clip(recipe.clip_norm)
-        if not np.isfinite(logs["loss"]) or not np.isfinite(norm):
-            state.skip(batch.photos, PATIENCE)
-        else:
-            state.optimiser.step()
-            state.bad_in_a_row = 0
-        state.step += 1
-        log.step(state, logs | {"gradient": norm, "side": float(batch.faces.shape[1])}, where.log_every)
-        if held_out is not None and state.epoch_ends():
-            state.consider(validate.score(state.trunk, held_out, batch.faces.shape[1]), log, batch.faces.shape[1])
-        if state.step % where.save_every == 0 or state.step == state.total:
-            state.save(run)
-    return finish(state, recipe, run, log, reader.bad, everyone, teacher)
+    reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad)
+    with RunLog(run, state.step, listen) as log, contextlib.closing(stream(recipe, reader, state)) as batches:
+        for sentence in passed:
+            log.note("warning", step=state.step, message=sentence)
+        while state.step < state.total:
+            progress, statistics = state.step / state.total, state.statistics()
+            state.set_rate(rate(recipe.optimiser.rate, recipe.schedule, state.warmup, state.step, state.total))
+            state.optimiser.zero_grad(set_to_none=True)
+            rows: list[dict[str, float]] = []
+            for _ in range(recipe.accumulate):
+                batch = next(batches)
+                faces = validate.tensor(batch.faces, device)
+                with state.autocast(faces):
+                    embeddings = state.trunk(faces)
+                wanted = None if targets is None else targets_of(targets, batch, device)
+                out = state.objective(embeddings, batch, wanted, progress)
+                (out.loss / recipe.accumulate).backward()
+                rows.append({"loss": float(out.loss.detach())} | out.logs)
+            logs, norm, side_px = averaged(rows), state.clip(recipe.clip_norm), batch.faces.shape[1]
+            if np.isfinite(logs["loss"]) and np.isfinite(norm) and state.heads_finite():
+                state.optimiser.step()
+                state.bad_in_a_row = 0
+            else:
+                state.skip(batch.photos, PATIENCE, statistics)
+            state.step += 1
+            log.step(state, logs | {"gradient": norm, "side": float(side_px)}, where.log_every)
+            if held_out is not None and state.epoch_ends():
+                state.consider(validate.score(state.trunk, held_out, side_px), log, side_px)
+            if state.step % where.save_every == 0 or state.step == state.total:
+                state.save(run)
+        return finish(state, recipe, run, log, state.bad, everyone, teacher)
 
 
 def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.device:
-    """Check what is asked against what is there, and seed torch."""
+    """Check what is asked against what is there, and set torch's threads; the device."""
     if recipe.teacher is not None and teacher is None:
-        raise TrainingError(f"recipe {recipe.name!r} learns from a teacher", hint="name one: --teacher MODEL")
+        raise UsageError(f"recipe {recipe.name!r} learns from a teacher", hint="name one: --teacher MODEL")
     if recipe.teacher is None and teacher is not None:
-        raise TrainingError(
+        raise UsageError(
             f"recipe {recipe.name!r} has no use for a teacher", hint="leave --teacher out, or take another recipe"
         )
-    if where.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("no CUDA device is visible to torch", hint="--device cpu")
+    if where.device != "cpu" and not (where.device == "cuda" and torch.cuda.is_available()):
+        raise DeviceUnavailable(f"there is no device {where.device!r} (torch sees none)", hint="--device cpu")
     torch.set_num_threads(where.threads)
-    torch.manual_seed(recipe.seed)
     return torch.device(where.device)
 
 
-def stream(recipe: Recipe, reader: Reader, state: State) -> Iterator[Batch]:
+def averaged(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the batches of a step that define it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def stream(recipe: Recipe, reader: Reader, state: State) -> Generator[Batch]:
     """Batches from the state's position on, epoch after epoch, at the resolution of their step."""
     epoch, start = divmod(state.step * recipe.accumulate, state.per_epoch)
     while True:

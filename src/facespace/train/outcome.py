@@ -47,7 +47,6 @@ def finish(
     for name, reason in sorted(bad.items()):
         log.note("left_out", step=state.step, file=name, message=reason)
     log.note("end", step=state.step, chosen=step, onnx_distance=distance, **figures)
-    log.close()
     return Outcome(run, onnx, weights, step, figures, bad)
 
 

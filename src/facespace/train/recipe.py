@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,6 +28,13 @@ class Labels:
     """The margin grows linearly from nothing to full between these shares of the training."""
     weight: float = 1.0
     """Weight of this loss in the sum."""
+
+    def __post_init__(self) -> None:
+        start, end = self.growth
+        if not 0 <= start <= end <= 1 or not self.weight > 0:
+            raise UsageError(
+                f"labels: growth {self.growth} and weight {self.weight} need 0 <= start <= end <= 1 and > 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,10 @@ class Recipe:
             raise UsageError(f"recipe {self.name!r} has nothing to learn from", hint="labels, triplet or teacher")
         if self.triplet is not None and not isinstance(self.sampler, PeopleByPhotos):
             raise UsageError("triplets need batches of people by photos", hint="sampler=PeopleByPhotos(...)")
-        if self.epochs <= 0 or self.accumulate < 1 or not 0 <= self.warmup < 1 or self.held_out < 0:
+        if not 0 < self.epochs < math.inf or self.accumulate < 1 or not 0 <= self.warmup < 1 or self.held_out < 0:
             raise UsageError(f"recipe {self.name!r}: epochs > 0, accumulate >= 1, 0 <= warmup < 1, held_out >= 0")
+        if not self.optimiser.rate > 0 or not self.clip_norm >= 0 or self.seed < 0:
+            raise UsageError(f"recipe {self.name!r}: rate > 0, clip_norm >= 0, seed >= 0")
         check_stages(self.stages, self.trunk.size)
 
     @property

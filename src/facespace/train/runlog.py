@@ -4,11 +4,11 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from facespace.core.contracts import Embedder
 from facespace.data.folder import People
-from facespace.errors import TrainingError
+from facespace.errors import TrainingError, UsageError
 from facespace.models.card import write_atomic
 from facespace.train.recipe import Recipe
 
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None) -> None:
-    """Make a run folder one of this recipe, data and teacher; TrainingError where it is another training's."""
+    """Make a run folder one of this recipe, data and teacher; TrainingError where it is another training's.
+
+    What killed writers left half done is removed.
+    """
+    if run.exists() and not run.is_dir():
+        raise UsageError("a run needs a folder, and this is a file", file=run, hint="name another --run folder")
+    for torn in (*run.glob(".*.part"), *run.glob("checkpoints/.*.part")):
+        torn.unlink(missing_ok=True)
     owner = {
         "recipe": recipe.as_json(),
         "data": {"digest": people.digest, "people": len(people.names), "photos": len(people.photos)},
@@ -27,10 +34,15 @@ def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None) -
     if not path.is_file():
         write_atomic(path, content.encode())
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise TrainingError(
+            f"does not say whose run this is ({error})", file=path, hint="name another --run"
+        ) from error
     differing = [part for part in owner if before.get(part) != json.loads(content)[part]]
     if differing:
-        message = f"the run folder belongs to another training (its {' and '.join(differing)} differ)"
+        message = f"the run folder belongs to another training ({' and '.join(differing)} not the same)"
         raise TrainingError(message, file=run, hint="name another --run folder, or remove this one")
 
 
@@ -38,10 +50,12 @@ class RunLog:
     """What happens in a training: a row each into `log.jsonl`, to TensorBoard and to who listens."""
 
     def __init__(self, run: Path, step: int, listen: Callable[[dict[str, Any]], None]) -> None:
-        """Go on after `step`: what was logged after it belongs to steps that are done again, and is dropped."""
+        """Go on after `step`: what was logged after it belongs to steps that are done again, and is dropped; so is the
+        end, which is written again.
+        """
         self.path = run / "log.jsonl"
         self.listen = listen
-        kept = [row for row in read_log(self.path) if row.get("step", 0) <= step]
+        kept = [row for row in read_log(self.path) if row["step"] <= step and row["kind"] not in ("left_out", "end")]
         write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self.board = _tensorboard(run / "tensorboard", step)
         self.last_step, self.last_time = step, time.monotonic()
@@ -75,7 +89,10 @@ class RunLog:
             **logs,
         )
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Write out what TensorBoard still holds back."""
         self.board.close()
 
@@ -84,7 +101,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a `log.jsonl`, none where there is no file; a last line torn by a kill is left out."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    except ValueError as error:
+        raise TrainingError(f"the log is damaged ({error})", file=path, hint="move it away and run again") from error
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -43,7 +43,7 @@ def grown(start: float, end: float, progress: float) -> float:
     """0 before `start`, 1 after `end`, linear between: how much of the margin is in force."""
     if progress >= end:
         return 1.0
-    return max(0.0, (progress - start) / (end - start))
+    return 0.0 if progress <= start else (progress - start) / (end - start)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ def side(stages: tuple[Resolution, ...], progress: float) -> int:
 
 
 def check_stages(stages: tuple[Resolution, ...], size: int) -> None:
-    """Refuse stages that do not begin at 0 or do not end at the trunk's own size."""
-    ordered = sorted(stages, key=lambda stage: stage.start)
-    if not ordered or ordered[0].start != 0.0 or ordered[-1].size != size:
-        raise UsageError(f"resolutions {stages} must begin at 0 and end at the trunk's {size} pixels")
+    """Refuse stages that do not begin at 0, are not in order, or do not end at the trunk's own size."""
+    starts, sizes = [stage.start for stage in stages], [stage.size for stage in stages]
+    if starts[:1] != [0.0] or starts != sorted(set(starts)) or not starts[-1] < 1 or sizes[-1] != size:
+        raise UsageError(
+            f"resolutions {stages} must begin at 0, rise in start below 1, and end at the trunk's {size} pixels"
+        )
+    if min(sizes) < 32:
+        raise UsageError(f"faces of {min(sizes)} pixels are too small for a trunk", hint="32 pixels or more")

@@ -49,10 +49,13 @@ class State:
     """Whether the trunk runs in bf16; None before the probe."""
     best: dict[str, Any] = field(default_factory=dict)
     """The chosen state so far: `score`, `step`, `figures`, `trunk` (weights)."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Photos left out so far, and why."""
 
     @classmethod
     def begin(cls, recipe: Recipe, labels: NDArray[np.int64], teacher_dim: int | None, device: torch.device) -> "State":
         """Fresh weights for training photos of these labels; channels last, which every convolution here prefers."""
+        torch.manual_seed(recipe.seed)
         trunk = build(recipe.trunk).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         objective = Objective(recipe, int(labels.max()) + 1, teacher_dim).to(device)
         bf16 = {"off": False, "bf16": True, "auto": None}[recipe.autocast]
@@ -81,8 +84,20 @@ class State:
         limit = norm if norm > 0 else float("inf")
         return float(nn.utils.clip_grad_norm_(self.trunk.parameters(), limit))
 
-    def skip(self, photos: NDArray[np.int64], patience: int) -> None:
-        """Leave out a step whose loss or gradient is not finite; TrainingError after `patience` in a row."""
+    def statistics(self) -> dict[str, Tensor]:
+        """A copy of what the trunk learns without a gradient: the running means of its normalisations."""
+        return {name: value.clone() for name, value in self.trunk.named_buffers()}
+
+    def heads_finite(self) -> bool:
+        """Whether the gradients of the heads are; the trunk's show in their length."""
+        return all(bool(p.grad.isfinite().all()) for p in self.objective.parameters() if p.grad is not None)
+
+    def skip(self, photos: NDArray[np.int64], patience: int, statistics: dict[str, Tensor]) -> None:
+        """Leave out a step whose loss or gradient is not finite: the trunk's statistics become those of before.
+
+        Raises TrainingError after `patience` in a row.
+        """
+        self.trunk.load_state_dict(statistics, strict=False)
         self.bad_in_a_row += 1
         self.skipped += 1
         if self.bad_in_a_row >= patience:
@@ -95,10 +110,10 @@ class State:
         before, after = ((self.step + k) * self.recipe.accumulate // self.per_epoch for k in (-1, 0))
         return after > before or self.step == self.total
 
-    def consider(self, figures: dict[str, float], notes: Notes) -> None:
-        """Keep the present weights where they are the best on held-out people."""
-        notes.note("held_out", step=self.step, **figures)
-        if not self.best or figures[SELECTED_BY] >= self.best["score"]:
+    def consider(self, figures: dict[str, float], notes: Notes, side: int) -> None:
+        """Keep the present weights where they are the best on held-out people, at the side the trunk is made for."""
+        notes.note("held_out", step=self.step, side=side, **figures)
+        if side == self.recipe.trunk.size and (not self.best or figures[SELECTED_BY] >= self.best["score"]):
             weights = {key: value.detach().cpu().clone() for key, value in self.trunk.state_dict().items()}
             self.best = {"score": figures[SELECTED_BY], "step": self.step, "figures": figures, "trunk": weights}
 
@@ -114,6 +129,7 @@ class State:
             "skipped": self.skipped,
             "bad_in_a_row": self.bad_in_a_row,
             "best": self.best,
+            "bad": dict(self.bad),
         }
         checkpoint.save(run / "checkpoints", self.step, state)
 
@@ -128,6 +144,7 @@ class State:
         torch.set_rng_state(state["random"])
         self.step, self.bf16, self.best = state["step"], state["bf16"], state["best"]
         self.skipped, self.bad_in_a_row = state["skipped"], state["bad_in_a_row"]
+        self.bad = state.get("bad", {})  # absent in checkpoints before 0.1
         return passed
 
 

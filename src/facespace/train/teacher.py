@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,23 @@ def teacher_vectors(
     hears of the progress.
     """
     path = home() / "cache" / f"teacher-{people.digest[:16]}-{embedder.contract}.npy"
-    if path.is_file():
-        kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    kept = _kept(path)
+    if kept is not None and kept.shape == (2, len(people.photos), embedder.dim):
         return kept
     vectors = _embed_all(embedder, people, told)
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
     return vectors
+
+
+def _kept(path: Path) -> NDArray[np.float32] | None:
+    """The vectors in the cache; None where there are none, or the file is damaged and must be made anew."""
+    try:
+        kept = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return kept if isinstance(kept, np.ndarray) and kept.dtype == np.float32 else None
 
 
 def _embed_all(embedder: Embedder, people: People, told: Callable[[int, int], None]) -> NDArray[np.float32]:
@@ -45,8 +55,9 @@ def _embed_all(embedder: Embedder, people: People, told: Callable[[int, int], No
             except BadImage:
                 continue  # the reader of the batches names it
             positions.append(position)
-        faces = np.stack(crops)
-        vectors[0, positions] = embedder.embed(faces)
-        vectors[1, positions] = embedder.embed(np.ascontiguousarray(faces[:, :, ::-1]))
+        if crops:
+            faces = np.stack(crops)
+            vectors[0, positions] = embedder.embed(faces)
+            vectors[1, positions] = embedder.embed(np.ascontiguousarray(faces[:, :, ::-1]))
         told(min(start + BLOCK, len(people.photos)), len(people.photos))
     return vectors

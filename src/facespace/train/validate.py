@@ -1,5 +1,6 @@
 """The score by which a training chooses among its states: verification on people it never sees."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from facespace.core.verification import at_far, auc, equal_error, roc
-from facespace.data.batches import read_crop
+from facespace.data.batches import read_crop, resized
 from facespace.data.folder import People
-from facespace.errors import BadImage
+from facespace.errors import BadImage, DataError
 from facespace.models.nets.trunks import normalise
 
 BLOCK = 64
+FAR = 0.01
+PER_PERSON = 32
+"""Photos of one held-out person that are looked at: pairs grow with the square, what they tell does not."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,29 @@ class HeldOut:
 
 
 def read_held_out(people: People, size: int) -> HeldOut:
-    """All sound photos of the held-out people."""
-    faces, labels = [], []
-    for position, label in enumerate(people.labels):
+    """The sound photos of the held-out people, at most `PER_PERSON` of each.
+
+    Raises DataError where their pairs are too few to choose among states by TAR at a FAR of 1 %.
+    """
+    faces: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    taken: Counter[int] = Counter()
+    for position, label in enumerate(people.labels.tolist()):
+        if taken[label] == PER_PERSON:
+            continue
         try:
             faces.append(read_crop(people, position, size))
         except BadImage:
             continue
-        labels.append(int(label))
+        labels.append(label)
+        taken[label] += 1
+    genuine = sum(count * (count - 1) // 2 for count in taken.values())
+    impostors = len(labels) * (len(labels) - 1) // 2 - genuine
+    if genuine == 0 or impostors * FAR < 1:
+        message = f"{len(people.names)} held-out people give {genuine} genuine and {impostors} impostor pairs"
+        raise DataError(
+            f"{message}: too few to choose by", file=people.root, hint="hold out more people, or none (--held-out 0)"
+        )
     return HeldOut(np.stack(faces), np.array(labels))
 
 
@@ -55,11 +74,14 @@ def tensor(faces: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     return normalise(torch.from_numpy(faces).to(device).permute(0, 3, 1, 2))
 
 
-def score(trunk: nn.Module, held_out: HeldOut) -> dict[str, float]:
-    """`tar_at_far_1e-2`, `eer` and `auc` over all pairs of held-out photos."""
-    vectors = embed(trunk, held_out.faces)
+def score(trunk: nn.Module, held_out: HeldOut, side: int) -> dict[str, float]:
+    """`tar_at_far_1e-2`, `eer` and `auc` over all pairs of held-out photos, at the `side` trained on just now."""
+    faces = held_out.faces
+    if side != faces.shape[1]:
+        faces = np.stack([resized(face, side) for face in faces])
+    vectors = embed(trunk, faces)
     first, second = np.triu_indices(len(vectors), 1)
     similarity = (vectors @ vectors.T)[first, second]
     curve = roc(similarity, held_out.labels[first] == held_out.labels[second])
-    point = at_far(curve, 0.01)
+    point = at_far(curve, FAR)
     return {"tar_at_far_1e-2": point.true_accepts / point.genuine, "eer": equal_error(curve)[0], "auc": auc(curve)}

@@ -1,5 +1,11 @@
 """A trunk as ONNX, checked against the torch model before it is kept."""
 
+import contextlib
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +14,7 @@ import torch
 from torch import nn
 
 from facespace.errors import MissingExtra, ModelError
+from facespace.models.card import settle
 from facespace.models.nets.trunks import TrunkSpec
 
 OPSET = 18
@@ -22,15 +29,16 @@ def export_onnx(trunk: nn.Module, spec: TrunkSpec, path: Path, *, half: bool = F
     `half` stores the weights in half precision (half the size; arithmetic stays in fp32). Returns the largest distance
     between unit vectors of both on random faces. Raises ModelError, and leaves no file, where it exceeds `TOLERANCE`.
     """
-    aside = path.with_name(f".{path.name}.part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    trunk = copy.deepcopy(trunk).cpu().eval()  # the caller's stays where it is, and in its mode
     try:
-        _write(trunk.eval().cpu(), spec, aside, half)
+        _write(trunk, spec, aside, half)
         distance = _distance(trunk, spec, aside)
         if not distance <= TOLERANCE[half]:
             raise ModelError(
                 f"the ONNX model differs from the trunk by {distance:.2g}", file=path, hint="please report this"
             )
-        aside.replace(path)
+        settle(aside, path)
     finally:
         aside.unlink(missing_ok=True)
     return distance
@@ -43,22 +51,38 @@ def _write(trunk: nn.Module, spec: TrunkSpec, path: Path, half: bool) -> None:
     except ImportError as error:
         raise MissingExtra("exporting needs onnx", hint="pip install 'facespace[train]'") from error
     faces = torch.zeros(2, 3, spec.size, spec.size)
-    program = torch.onnx.export(
-        trunk,
-        (faces,),
-        input_names=["faces"],
-        output_names=["embedding"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            trunk,
+            (faces,),
+            input_names=["faces"],
+            output_names=["embedding"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     if half:
         _halve(model.graph)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter tells its own developers: deprecations inside torch, and that torchvision is absent."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _halve(graph: object) -> None:

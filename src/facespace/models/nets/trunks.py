@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from facespace.errors import ModelError, UsageError
+from facespace.models.card import write_atomic
 from facespace.models.nets.iresnet import IResNet
 from facespace.models.nets.mobilefacenet import MobileFaceNet
 
@@ -26,9 +27,9 @@ class TrunkSpec:
     def __post_init__(self) -> None:
         if self.name not in TRUNKS:
             raise UsageError(f"no trunk is called {self.name!r}", hint="one of: " + ", ".join(TRUNKS))
-        if not 32 <= self.size <= 448 or self.dim < 2:
+        if not (32 <= self.size <= 448 and 2 <= self.dim <= 8192):
             raise UsageError(
-                f"a trunk of input {self.size} and output {self.dim} makes no sense", hint="size 32..448, dim >= 2"
+                f"a trunk of input {self.size} and output {self.dim} makes no sense", hint="size 32..448, dim 2..8192"
             )
 
 
@@ -65,11 +66,11 @@ def normalise(faces: Tensor) -> Tensor:
 
 
 def save_trunk(path: Path, trunk: nn.Module, spec: TrunkSpec) -> None:
-    """Write the weights as safetensors with the spec in the metadata."""
-    from safetensors.torch import save_file
+    """Write the weights as safetensors, atomically, with the spec in the metadata."""
+    from safetensors.torch import save
 
     state = {k: v.detach().cpu().contiguous() for k, v in trunk.state_dict().items()}
-    save_file(state, path, metadata={"trunk": json.dumps({"name": spec.name, "size": spec.size, "dim": spec.dim})})
+    write_atomic(path, save(state, {"trunk": json.dumps({"name": spec.name, "size": spec.size, "dim": spec.dim})}))
 
 
 def load_trunk(path: Path) -> tuple[nn.Module, TrunkSpec]:
@@ -81,13 +82,20 @@ def load_trunk(path: Path) -> tuple[nn.Module, TrunkSpec]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            spec = TrunkSpec(**json.loads((file.metadata() or {})["trunk"]))
+            spec = _read_spec((file.metadata() or {})["trunk"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, UsageError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise ModelError(
             f"not weights of a facespace trunk ({error})", file=path, hint="train one: facespace train"
         ) from error
     return fill(build(spec), state, path).eval(), spec
+
+
+def _read_spec(text: str) -> TrunkSpec:
+    document = json.loads(text)
+    if [type(document[key]) for key in ("name", "size", "dim")] != [str, int, int]:
+        raise ValueError("the trunk's name, size and dim must be a text and two whole numbers")
+    return TrunkSpec(**document)
 
 
 def load_arcface_torch(path: Path, name: str = "iresnet50") -> nn.Module:
@@ -99,11 +107,13 @@ def load_arcface_torch(path: Path, name: str = "iresnet50") -> nn.Module:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, LookupError, RuntimeError, ValueError, TypeError, EOFError, OSError) as error:
         raise ModelError(
             "not a plain state dict", file=path, hint="only tensors are read; nothing in a file is run"
         ) from error
-    if not isinstance(state, dict) or not isinstance(state.get("fc.weight"), Tensor):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ModelError("holds more than tensors by name", file=path, hint="take the file with the backbone alone")
+    if "fc.weight" not in state or state["fc.weight"].ndim != 2:
         raise ModelError(
             "holds no arcface_torch backbone", file=path, hint="expected the keys of an IResNet, fc.weight among them"
         )

@@ -1,0 +1,80 @@
+"""Batches of an epoch: what they are made of, and that seed and epoch alone decide."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from facespace.data.sampler import PeopleByPhotos, Sampler, Shuffled
+from facespace.errors import DataError, UsageError
+
+LABELS = np.repeat(np.arange(12), [1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9])
+COUNTS = Counter(LABELS.tolist())
+
+
+@given(st.integers(2, 40), st.integers(40, 200), st.integers(0, 3), st.integers(0, 3))
+def test_each_photo_comes_once_an_epoch_but_for_the_last_incomplete_batch(
+    batch: int, photos: int, seed: int, epoch: int
+) -> None:
+    plan = Shuffled(batch).epoch(np.zeros(photos, np.int64), seed, epoch)
+    assert plan.shape == (photos // batch, batch)
+    assert len(set(plan.ravel().tolist())) == plan.size
+    assert plan.min() >= 0
+    assert plan.max() < photos
+
+
+def test_in_a_batch_are_p_people_with_k_photos_each() -> None:
+    plan = PeopleByPhotos(3, 4).epoch(LABELS, 0, 0)
+    assert plan.shape == (10 // 3, 12)
+    for row in plan:
+        groups = LABELS[row].reshape(3, 4)
+        assert (groups == groups[:, :1]).all()
+        assert len(set(groups[:, 0].tolist())) == 3
+    people = LABELS[plan].reshape(-1, 4)[:, 0].tolist()
+    assert len(set(people)) == len(people) == 9, "each person once an epoch"
+    assert min(COUNTS[person] for person in people) >= 2, "nobody with a single photo"
+
+
+def test_no_photo_comes_twice_before_all_of_the_person_came_once() -> None:
+    for epoch in range(20):
+        for group in PeopleByPhotos(3, 4).epoch(LABELS, 0, epoch).reshape(-1, 4):
+            times = Counter(group.tolist())
+            assert max(times.values()) - min(times.values()) <= 1
+            assert len(times) == min(4, COUNTS[int(LABELS[group[0]])])
+
+
+@pytest.mark.parametrize("sampler", [Shuffled(5), PeopleByPhotos(3, 2)])
+def test_seed_and_epoch_alone_decide(sampler: Sampler) -> None:
+    def plan(seed: int, epoch: int) -> NDArray[np.int64]:
+        return sampler.epoch(LABELS, seed, epoch)
+
+    first = plan(0, 0)
+    np.random.seed(1)  # noqa: NPY002 (nothing global may matter)
+    np.testing.assert_array_equal(plan(0, 0), first)
+    assert first.dtype == np.int64
+    for other in (plan(0, 1), plan(1, 0)):
+        assert not np.array_equal(other, first)
+        assert other.shape == first.shape
+
+
+def test_over_many_epochs_every_photo_of_people_with_two_comes() -> None:
+    seen = {int(p) for epoch in range(40) for p in PeopleByPhotos(4, 3).epoch(LABELS, 0, epoch).ravel()}
+    assert seen == {i for i, label in enumerate(LABELS.tolist()) if COUNTS[label] >= 2}
+
+
+def test_too_few_photos_or_people_are_refused() -> None:
+    with pytest.raises(DataError, match="do not fill"):
+        Shuffled(100).epoch(LABELS, 0, 0)
+    with pytest.raises(DataError, match="10 people"):
+        PeopleByPhotos(11, 2).epoch(LABELS, 0, 0)
+
+
+def test_settings_that_make_no_batch_are_refused() -> None:
+    with pytest.raises(UsageError):
+        Shuffled(1)
+    for people, photos in ((1, 4), (4, 1)):
+        with pytest.raises(UsageError):
+            PeopleByPhotos(people, photos)

@@ -25,7 +25,7 @@ from facespace.train.outcome import Outcome, finish
 from facespace.train.recipe import Recipe
 from facespace.train.runlog import RunLog, claim
 from facespace.train.schedule import rate, side
-from facespace.train.state import State
+from facespace.train.state import Start, State
 from facespace.train.teacher import teacher_vectors
 
 Listener = Callable[[dict[str, Any]], None]
@@ -57,23 +57,28 @@ def train(
     run: str | Path,
     *,
     teacher: Embedder | None = None,
+    start: Path | None = None,
     where: Where | None = None,
     listen: Listener = lambda row: None,
 ) -> Outcome:
     """Train `recipe` on the people in `data` into the folder `run`, or go on where it stopped there.
 
-    `listen` hears every row of the log. Raises TrainingError where `run` belongs to another recipe or data, or where
-    the loss stays non-finite; DataError for data that cannot be trained on; UsageError for a teacher too many or few.
+    `start` is a finished run, or its `trunk.safetensors`, whose weights the trunk begins with. `listen` hears every row
+    of the log. Raises TrainingError where `run` belongs to another recipe or data, or where the loss stays non-finite;
+    DataError for data that cannot be trained on; UsageError for a teacher too many or few.
     """
     where, run = where or Where(), Path(run)
     device = prepare(recipe, teacher, where)
     everyone = data if isinstance(data, People) else open_people(data)
     people, held = split_people(everyone, recipe.held_out, recipe.seed)
-    claim(run, recipe, everyone, teacher)
+    first = None if start is None else Start.read(start, recipe)
+    claim(run, recipe, everyone, teacher, None if first is None else first.digest)
     targets = None if teacher is None else teacher_targets(everyone, people, teacher, listen)
     held_out = validate.read_held_out(held, recipe.trunk.size) if held.photos else None
 
     state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device)
+    if first is not None:
+        state.trunk.load_state_dict(first.trunk)
     passed = state.resume(run)
     reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad)
     with RunLog(run, state.step, listen) as log, contextlib.closing(stream(recipe, reader, state)) as batches:
@@ -105,7 +110,7 @@ def train(
                 state.consider(validate.score(state.trunk, held_out, side_px), log, side_px)
             if state.step % where.save_every == 0 or state.step == state.total:
                 state.save(run)
-        return finish(state, recipe, run, log, state.bad, everyone, teacher)
+        return finish(state, run, log, everyone, teacher, first)
 
 
 def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.device:

@@ -12,7 +12,7 @@ from facespace.models.nets.export import export_onnx
 from facespace.models.nets.trunks import build, save_trunk
 from facespace.train.recipe import Recipe
 from facespace.train.runlog import RunLog
-from facespace.train.state import State
+from facespace.train.state import Start, State
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,12 @@ class Outcome:
 
 
 def finish(
-    state: State, recipe: Recipe, run: Path, log: RunLog, bad: dict[str, str], people: People, teacher: Embedder | None
+    state: State, run: Path, log: RunLog, people: People, teacher: Embedder | None, start: Start | None
 ) -> Outcome:
     """Write the chosen weights, their ONNX form and the cards into `run`."""
+    recipe, bad = state.recipe, state.bad
+    taught = "" if teacher is None else f", taught by {teacher.name} ({teacher.contract})"
+    begun = "" if start is None else f", begun with weights {start.digest[:16]}"
     trunk = build(recipe.trunk)
     trunk.load_state_dict(state.best["trunk"] if state.best else state.trunk.state_dict())
     step, figures = (state.best["step"], state.best["figures"]) if state.best else (state.step, {})
@@ -43,15 +46,14 @@ def finish(
     save_trunk(weights, trunk, recipe.trunk)
     distance = export_onnx(trunk, recipe.trunk, onnx)
     for path in (weights, onnx):
-        write_card(_card(path, recipe, people, teacher, figures), path)
+        write_card(_card(path, recipe, people, taught + begun, figures), path)
     for name, reason in sorted(bad.items()):
         log.note("left_out", step=state.step, file=name, message=reason)
     log.note("end", step=state.step, chosen=step, onnx_distance=distance, **figures)
     return Outcome(run, onnx, weights, step, figures, bad)
 
 
-def _card(path: Path, recipe: Recipe, people: People, teacher: Embedder | None, figures: dict[str, float]) -> Card:
-    taught = "" if teacher is None else f", taught by {teacher.name} ({teacher.contract})"
+def _card(path: Path, recipe: Recipe, people: People, with_what: str, figures: dict[str, float]) -> Card:
     numbers: tuple[dict[str, Any], ...] = ()
     if figures:
         numbers = ({"protocol": "all pairs of held-out people", "people": recipe.held_out} | figures,)
@@ -65,7 +67,7 @@ def _card(path: Path, recipe: Recipe, people: People, teacher: Embedder | None, 
         commercial=None,
         trained_on=(
             f"{len(people.photos)} photos of {len(people.names)} people, {recipe.held_out} of them held out "
-            f"(data {people.digest[:16]}), recipe {recipe.name} ({recipe.digest}){taught}"
+            f"(data {people.digest[:16]}), recipe {recipe.name} ({recipe.digest}){with_what}"
         ),
         source="facespace train",
         numbers=numbers,

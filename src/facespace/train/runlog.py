@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from facespace.train.state import State
 
 
-def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None) -> None:
-    """Make a run folder one of this recipe, data and teacher; TrainingError where it is another training's.
+def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None, start: str | None = None) -> None:
+    """Make a run folder one of this recipe, data, teacher and start weights (their digest).
+
+    Raises TrainingError where it is another training's.
 
     What killed writers left half done is removed.
     """
@@ -29,6 +31,7 @@ def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None) -
         "recipe": recipe.as_json(),
         "data": {"digest": people.digest, "people": len(people.names), "photos": len(people.photos)},
         "teacher": None if teacher is None else {"name": teacher.name, "contract": teacher.contract},
+        "start": start,
     }
     path, content = run / "run.json", json.dumps(owner, indent=1, sort_keys=True) + "\n"
     if not path.is_file():

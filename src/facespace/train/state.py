@@ -1,6 +1,7 @@
 """All that a training carries from step to step, and its way into and out of a checkpoint."""
 
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facespace.errors import TrainingError
-from facespace.models.nets.trunks import build
+from facespace.errors import ModelError, TrainingError
+from facespace.models.nets.trunks import build, load_trunk
 from facespace.train import checkpoint
 from facespace.train.objective import Objective
 from facespace.train.precision import bf16_is_faster
@@ -27,6 +28,24 @@ class Notes(Protocol):
     def note(self, kind: str, **what: Any) -> None:
         """A row of the log."""
         ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights of a finished training that another begins with."""
+
+    trunk: dict[str, Tensor]
+    digest: str
+    """SHA-256 of their file."""
+
+    @classmethod
+    def read(cls, path: Path, recipe: Recipe) -> "Start":
+        """From a run's folder or its `trunk.safetensors`; ModelError where they are not of the recipe's trunk."""
+        weights = path / "trunk.safetensors" if path.is_dir() else path
+        trunk, spec = load_trunk(weights)
+        if spec != recipe.trunk:
+            raise ModelError(f"is of {spec}, the recipe's trunk is {recipe.trunk}", file=weights)
+        return cls(trunk.state_dict(), hashlib.sha256(weights.read_bytes()).hexdigest())
 
 
 @dataclass

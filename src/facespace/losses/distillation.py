@@ -18,7 +18,7 @@ class DistillationHead(nn.Module):
 
     def __init__(self, dim: int, teacher_dim: int, *, vector_weight: float = 1.0, matrix_weight: float = 1.0) -> None:
         super().__init__()
-        if vector_weight < 0 or matrix_weight < 0 or vector_weight + matrix_weight == 0:
+        if not (vector_weight >= 0 and matrix_weight >= 0 and vector_weight + matrix_weight > 0):
             raise UsageError(
                 "a teacher with no positive weight teaches nothing", hint="vector_weight or matrix_weight > 0"
             )

@@ -1,6 +1,8 @@
 """The trunks by name, in one table, and their weights on disk (safetensors, with the name of the trunk inside)."""
 
 import json
+import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +105,10 @@ def load_arcface_torch(path: Path, name: str = "iresnet50") -> nn.Module:
 
     Read with `weights_only=True`: the file is data, never program. Raises ModelError on any other content.
     """
-    import pickle
-
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch finds odd in a strange file is either read or refused
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, LookupError, RuntimeError, ValueError, TypeError, EOFError, OSError) as error:
         raise ModelError(
             "not a plain state dict", file=path, hint="only tensors are read; nothing in a file is run"

@@ -88,6 +88,7 @@ def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data
         (["--pairs", "{data}/pairs.txt", "--folds", "2"], "usage", 2),
         (["--pairs", "{data}/absent.txt"], "bad_data", 5),
         (["--data", "{data}/p1"], "bad_data", 5),
+        (["--commercial"], "refused", 7),
         (["--channels", "rgb", "--model-that-is-none"], "usage", 2),
     ],
 )

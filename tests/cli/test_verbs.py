@@ -49,9 +49,10 @@ def test_verify_says_same_or_different_and_by_which_threshold() -> None:
 @pytest.mark.usefixtures("folder")
 def test_verify_as_json_is_one_document_with_the_status_of_the_answer() -> None:
     for second, threshold, status in (("a.png", "0.5", 0), ("b.png", "0.9999", 1)):
-        result = run("verify", "a.png", second, *ALIGNED, "--json", "--threshold", threshold)
+        result = run("verify", "a.png", second, *ALIGNED, "--threads", "1", "--json", "--threshold", threshold)
         document = json.loads(result.stdout)
         assert (result.exit_code, document["same"]) == (status, status == 0)
+        assert (document["device"], document["threads"]) == ("cpu", 1)
         assert result.stderr == ""
 
 
@@ -103,6 +104,15 @@ def test_embed_writes_what_it_can_and_names_the_rest(folder: Path) -> None:
     assert (plain.exit_code, plain.stdout) == (0, "")
     assert "1 faces of 1 photos" in plain.stderr
     assert run("embed", "a.png", "-o", "out.csv", *ALIGNED).exit_code == 2
+
+
+@pytest.mark.parametrize("verb", [("detect",), ("embed", "-o", "vectors.npz", "--model", "tiny")])
+def test_a_folder_without_photos_is_an_error_and_writes_nothing(folder: Path, verb: tuple[str, ...]) -> None:
+    (folder / "empty").mkdir()
+    result = run(*verb, "empty", "--detector", "aligned", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"], error["file"]) == (5, "bad_data", "empty")
+    assert not (folder / "vectors.npz").exists()
 
 
 @pytest.mark.usefixtures("folder")

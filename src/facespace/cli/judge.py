@@ -43,6 +43,7 @@ def evaluate(
     std: options.Std = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
+    commercial: options.Commercial = False,
     report: Annotated[Path | None, typer.Option(help="Write the figures, charts and worst pairs as HTML.")] = None,
     quiet: options.Quiet = False,
     json: options.Json = False,
@@ -52,10 +53,10 @@ def evaluate(
     from facespace.judge.run import run
 
     chosen = _protocol(protocol, data, pairs, folds, seed)
-    finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=False)
+    finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     # Workers take photos through all stages side by side, so each embeds on its own thread alone.
     embedder = options.open_embedder(
-        model, threads=1, device=device, channels=channels, mean=mean, std=std, commercial=False
+        model, threads=1, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
     with shell.progress("photos", quiet=quiet) as progress:
         pictures = PICTURES if report else 0

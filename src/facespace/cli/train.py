@@ -42,6 +42,7 @@ def train(
     device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic; may change the last bits.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Threads that read photos ahead.")] = 0,
+    commercial: options.Commercial = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
     quiet: options.Quiet = False,
     json: options.Json = False,
@@ -59,7 +60,7 @@ def train(
     taught_by = None
     if teacher is not None:
         taught_by = options.open_embedder(
-            teacher, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=False
+            teacher, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial
         )
     where = Where(device, threads, workers, save_every=save_every)
     with progress(quiet) as listen:
@@ -111,6 +112,9 @@ def progress(quiet: bool) -> Iterator["Listener"]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading photos", total=None)
 
+        def say(text: str) -> None:
+            bar.console.print(text, markup=False, highlight=False)  # a file's name is no markup
+
         def listen(row: dict[str, Any]) -> None:
             if row["kind"] == "teacher":
                 bar.update(task, description="teacher's vectors", completed=row["done"], total=row["total"])
@@ -118,8 +122,8 @@ def progress(quiet: bool) -> Iterator["Listener"]:
                 text = f"epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  {row['images_per_s']:.0f} images/s"
                 bar.update(task, description=text, completed=row["step"], total=row["total"])
             elif row["kind"] == "held_out":
-                bar.console.print(f"step {row['step']}: TAR {row['tar_at_far_1e-2']:.1%} at FAR 1 % on held-out people")
+                say(f"step {row['step']}: TAR {row['tar_at_far_1e-2']:.1%} at FAR 1 % on held-out people")
             elif row["kind"] == "warning":
-                bar.console.print(f"warning: {row['message']}")
+                say(f"warning: {row['message']}")
 
         yield listen

@@ -47,7 +47,7 @@ def verify(
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     verdict = matching.verify(photo_a, photo_b, embedder, finder, threshold=threshold, policy=policy.value)
     if json:
-        shell.print_json(verdict.as_json())
+        shell.print_json({**verdict.as_json(), "device": embedder.device, "threads": embedder.threads})
     else:
         typer.echo(sentence(verdict))
         if verdict.at == matching.UNCALIBRATED.at and not quiet:

@@ -105,7 +105,7 @@ def choose(faces: Sequence[Face], policy: Policy, shape: tuple[int, ...]) -> lis
         case "central":
             return [max(faces, key=lambda face: _prominence(face, shape))]
         case "refuse" if len(faces) > 1:
-            hint = "crop the photo to one face, or choose which to take: largest, central or all"
+            hint = "crop the photo to one face, or choose which to take: policy largest or central"
             raise SeveralFaces(f"{len(faces)} faces were found where one was asked for", hint=hint)
     return list(faces)
 

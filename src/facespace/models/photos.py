@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.contracts import Detector, Embedder, Face, Vectors
-from facespace.errors import InputError, MissingExtra, UsageError
+from facespace.errors import DataError, InputError, MissingExtra, UsageError
 from facespace.faces.align import aligned_faces
 from facespace.faces.detect import Policy
 from facespace.faces.photo import read_photo
@@ -39,10 +39,17 @@ class PhotoVectors:
 
 
 def photo_paths(paths: Iterable[str | Path]) -> list[Path]:
-    """The files given, and in place of each folder the photos below it (by suffix), in the order of their names."""
+    """The files given, and in place of each folder the photos below it (by suffix), in the order of their names.
+
+    Raises DataError for a folder without a photo.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
         below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not below:
+            raise DataError(
+                "this folder holds no photo", file=path, hint=f"photos end in {', '.join(sorted(SUFFIXES))}"
+            )
         found += below
     return found
 

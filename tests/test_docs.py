@@ -111,6 +111,13 @@ def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.Monk
         assert (tmp_path / left).is_file(), left
 
 
+def test_every_recipe_is_named() -> None:
+    from facespace.train.recipes import RECIPES
+
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    assert [name for name in RECIPES if f"`{name}`" not in page] == []
+
+
 def tree() -> list[Path]:
     """The paths in the README's tree, by their indentation, in its order."""
     content = next(content for _, content in blocks(ROOT / "README.md", "text") if "src/facespace/" in content)

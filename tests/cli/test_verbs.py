@@ -115,6 +115,14 @@ def test_a_folder_without_photos_is_an_error_and_writes_nothing(folder: Path, ve
     assert not (folder / "vectors.npz").exists()
 
 
+def test_an_output_that_cannot_be_written_is_named_and_no_fault_of_ours(folder: Path) -> None:
+    (folder / "file").write_text("in the way")
+    result = run("embed", "a.png", "-o", "file/vectors.npz", *ALIGNED, "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (2, "usage")
+    assert error["file"].startswith("file")
+
+
 @pytest.mark.usefixtures("folder")
 def test_detect_shows_boxes_as_table_or_json() -> None:
     table = run("detect", "a.png", "--detector", "aligned")

@@ -43,6 +43,8 @@ class Shell(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             raise typer.Exit(_reader_left()) from error
+        except OSError as error:
+            raise typer.Exit(_tell_system(error, as_json=as_json)) from error
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):  # wrong usage, an exit: the frame's own business
                 if as_json and hasattr(error, "format_message"):
@@ -126,6 +128,16 @@ def _tell_fault(error: Exception, *, as_json: bool) -> int:
         hint="FACESPACE_LOG=debug shows where; please report it",
     )
     return tell_error(fault, as_json=as_json)
+
+
+def _tell_system(error: OSError, *, as_json: bool) -> int:
+    """A file the system will not give or take is a setting to change; without a file it is a fault of ours."""
+    if not isinstance(error.filename, str):
+        return _tell_fault(error, as_json=as_json)
+    if _debugging():
+        logging.getLogger("facespace").debug("raised here", exc_info=error)
+    hint = "check that the folder exists, may be written and has room, or name another"
+    return tell_error(UsageError(error.strerror or str(error), file=error.filename, hint=hint), as_json=as_json)
 
 
 def _debugging() -> bool:

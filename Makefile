@@ -20,8 +20,7 @@ lint: .venv/ready
 	$(BIN)/codespell src tests docs benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 
 nightly: .venv/ready
-	$(BIN)/python -m pytest -n 2
-	$(BIN)/python benchmarks/install.py
+	$(BIN)/python -m pytest -n 2 -s
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

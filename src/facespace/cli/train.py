@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def train(
     data: Annotated[Path, typer.Argument(help="A folder person/photo.jpg of aligned faces, or a tar of one.")],
     recipe: Annotated[
-        str, typer.Option(help="Recipe by name; `facespace train . --recipe ?` lists them.")
+        str, typer.Option(help="Recipe by name; an unknown one is answered with the list.")
     ] = "arcface_small",
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE.")] = None,
     teacher: Annotated[

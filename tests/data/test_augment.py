@@ -31,7 +31,8 @@ ALL = Augment(
 def smooth(seed: int = 0, side: int = SIDE) -> NDArray[np.uint8]:
     """A picture without sharp edges, and without symmetry."""
     coarse = np.random.default_rng(seed).uniform(40, 200, (5, 5, 3))
-    return np.clip(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    fine: NDArray[np.float64] = np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC))
+    return np.clip(fine, 0, 255).astype(np.uint8)
 
 
 class Dial(np.random.Generator):

@@ -106,6 +106,6 @@ if __name__ == "__main__":
         importlib.import_module(slow)
     asked = json.load(sys.stdin)
     recipes.RECIPES["tiny"] = TINY
-    outcome.export_onnx = quick_export  # type: ignore[assignment]
+    setattr(outcome, "export_onnx", quick_export)  # noqa: B010 (not a name that outcome offers)
     ends = [run(asked["arguments"], kill) for kill in (*asked["kills"], None)]
     sys.stdout.write(json.dumps(ends))

@@ -12,7 +12,7 @@ from tiny_training import STEPS, TINY, Projection, quick_export, write_people
 from torch import Tensor, nn
 
 from facespace.data.augment import Augment
-from facespace.data.batches import read_crop
+from facespace.data.batches import Batch, read_crop
 from facespace.data.folder import open_people
 from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.data.splits import split_people
@@ -157,7 +157,7 @@ def test_a_gradient_of_the_head_alone_that_is_not_finite_is_noticed(
     def begin_with_a_trap(*arguments: Any) -> State:
         state = begin(*arguments)
         assert state.objective.labels is not None
-        state.objective.labels.weight.register_hook(lambda slope: slope * torch.inf)
+        state.objective.labels.weight.register_hook(lambda slope: slope * torch.inf)  # type: ignore[no-untyped-call]
         return state
 
     monkeypatch.setattr(State, "begin", begin_with_a_trap)
@@ -249,9 +249,14 @@ def test_the_teacher_s_vectors_are_those_of_the_photos_mirrored_where_the_crop_i
 ) -> None:
     monkeypatch.setattr(objective, "DistillationHead", Looking)
     SHOWN.clear()
-    batches = []
+    batches: list[Batch] = []
     real = loop.targets_of
-    monkeypatch.setattr(loop, "targets_of", lambda t, batch, d: (batches.append(batch), real(t, batch, d))[1])
+
+    def watched(targets: Tensor, batch: Batch, device: torch.device) -> Tensor:
+        batches.append(batch)
+        return real(targets, batch, device)
+
+    monkeypatch.setattr(loop, "targets_of", watched)
     recipe = dataclasses.replace(flat, labels=None, teacher=Teacher(), augment=Augment(flip_p=0.5), held_out=4)
     train(recipe, people, tmp_path / "run", teacher=Projection())
 

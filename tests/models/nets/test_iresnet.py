@@ -98,14 +98,16 @@ def reference(trunk: IResNet, x: Tensor) -> Tensor:
         mean, var, gain, bias = (
             state[f"{at}.{part}"].reshape(shape) for part in ("running_mean", "running_var", "weight", "bias")
         )
-        return (x - mean) / (var + 1e-5).sqrt() * gain + bias
+        out: Tensor = (x - mean) / (var + 1e-5).sqrt() * gain + bias
+        return out
 
     def conv(x: Tensor, at: str, stride: int = 1) -> Tensor:
         kernel = state[f"{at}.weight"]  # (O, I, k, k)
         k = kernel.shape[-1]
         patches = nn.functional.unfold(x, k, padding=k // 2, stride=stride)  # (N, I·k·k, L)
         side = (x.shape[-1] - 1) // stride + 1
-        return (kernel.flatten(1) @ patches).reshape(len(x), len(kernel), side, side)
+        out: Tensor = (kernel.flatten(1) @ patches).reshape(len(x), len(kernel), side, side)
+        return out
 
     def prelu(x: Tensor, at: str) -> Tensor:
         return torch.where(x > 0, x, x * state[f"{at}.weight"].reshape(1, -1, 1, 1))

@@ -68,7 +68,6 @@ RECIPES: dict[str, Recipe] = {
         _ARCFACE,
         replace(_ARCFACE, name="normface_small", labels=Labels(NormFace(), scale=24.0)),
         _TEACHER,
-        replace(_TEACHER, name="teacher_small_more", epochs=3, optimiser=AdamW(1.5e-3), resolutions=()),
         _FACENET,
     )
 }

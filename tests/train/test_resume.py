@@ -22,6 +22,7 @@ from facespace.train.runlog import read_log
 
 EVERY = 4
 """Steps between two checkpoints: after 4, 8, 12, and the last, 15."""
+OFTEN = Where(save_every=EVERY, log_every=1)
 KILLS = (
     ("before the first step", 0),
     ("after step", 2),  # nothing is saved yet
@@ -58,7 +59,7 @@ def undisturbed(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outcome, "export_onnx", quick_export)
-        train(TINY, people, run, where=Where(save_every=EVERY))
+        train(TINY, people, run, where=OFTEN)
     return run
 
 
@@ -135,7 +136,7 @@ def test_killed_at_any_moment_and_run_again_the_weights_are_the_same_bit_for_bit
 def test_workers_change_nothing(people: Path, undisturbed: Path, tmp_path: Path) -> None:
     for workers in (1, 3):
         run = tmp_path / str(workers)
-        train(TINY, people, run, where=Where(workers=workers, save_every=EVERY))
+        train(TINY, people, run, where=dataclasses.replace(OFTEN, workers=workers))
         assert_same_end(run, undisturbed)
         assert told(run) == told(undisturbed)
 
@@ -160,11 +161,12 @@ def test_a_damaged_newest_checkpoint_is_passed_over_aloud(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Stop):
-        train(TINY, people, run, where=Where(save_every=EVERY, log_every=1), listen=stopping_after(9))
+        train(TINY, people, run, where=OFTEN, listen=stopping_after(9))
     damage(run / "checkpoints" / "step-0000008.ckpt")
     heard: list[dict[str, Any]] = []
-    train(TINY, people, run, where=Where(save_every=EVERY), listen=heard.append)
+    train(TINY, people, run, where=OFTEN, listen=heard.append)
     assert_same_end(run, undisturbed)
+    assert told(run) == told(undisturbed), "what is done again is told once"
     (warning,) = (row for row in heard if row["kind"] == "warning")
     assert warning["step"] == 4
     assert "step-0000008.ckpt" in warning["message"]
@@ -176,11 +178,11 @@ def test_where_every_checkpoint_is_damaged_the_training_begins_anew_and_says_so(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Stop):
-        train(TINY, people, run, where=Where(save_every=EVERY, log_every=1), listen=stopping_after(9))
+        train(TINY, people, run, where=OFTEN, listen=stopping_after(9))
     for path in (run / "checkpoints").iterdir():
         truncate(path)
     heard: list[dict[str, Any]] = []
-    train(TINY, people, run, where=Where(save_every=EVERY), listen=heard.append)
+    train(TINY, people, run, where=OFTEN, listen=heard.append)
     messages = [row["message"] for row in heard if row["kind"] == "warning"]
     assert len(messages) == 3
     assert "anew" in messages[-1]
@@ -190,7 +192,7 @@ def test_where_every_checkpoint_is_damaged_the_training_begins_anew_and_says_so(
 def test_a_finished_training_run_again_changes_nothing(people: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
-    train(TINY, people, run, where=Where(save_every=EVERY))
+    train(TINY, people, run, where=OFTEN)
     assert_same_end(run, undisturbed)
     assert told(run) == told(undisturbed)
 

@@ -103,3 +103,12 @@ def test_a_killed_session_leaves_no_part(trunk: nn.Module, tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         export_onnx(trunk, SPEC, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_shows_no_path_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    spec = TrunkSpec("iresnet10-tiny", 32, 8)
+    for half in (False, True):
+        export_onnx(build(spec), spec, tmp_path / "model.onnx", half=half)
+        content = (tmp_path / "model.onnx").read_bytes()
+        assert b"stack_trace" not in content
+        assert b".py" not in content

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -66,6 +67,7 @@ def _write(trunk: nn.Module, spec: TrunkSpec, path: Path, half: bool) -> None:
     model = program.model_proto
     if half:
         _halve(model.graph)
+    _forget_the_maker(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 
@@ -83,6 +85,13 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def _forget_the_maker(model: Any) -> None:
+    """Take out the stack traces that torch leaves in every node: they show the paths of the machine that exported."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _halve(graph: object) -> None:

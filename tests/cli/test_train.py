@@ -1,6 +1,7 @@
 """`facespace train`: from a folder to a model that verifies; what it prints, and how it fails."""
 
 import dataclasses
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import facespace
 from facespace.cli import app
 from facespace.cli.train import progress
 from facespace.data.augment import Augment
@@ -116,6 +118,8 @@ def test_a_run_folder_of_another_training_is_refused(people: Path, tmp_path: Pat
 
 
 def test_without_torch_it_says_what_to_install(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The parent's attribute too: importing afresh replaces it, and the next test would find the half-made package.
+    monkeypatch.setattr(facespace, "train", importlib.import_module("facespace.train"), raising=False)
     for name in [name for name in sys.modules if name.startswith("facespace.train")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)

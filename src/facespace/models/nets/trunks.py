@@ -4,14 +4,16 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from facespace.core.similarity import GroupAware
 from facespace.errors import ModelError, UsageError
 from facespace.models.card import write_atomic
+from facespace.models.nets.groupface import GroupFace, Groups
 from facespace.models.nets.iresnet import IResNet
 from facespace.models.nets.mobilefacenet import MobileFaceNet
 
@@ -20,11 +22,14 @@ Builder = Callable[[int, int], nn.Module]
 
 @dataclass(frozen=True)
 class TrunkSpec:
-    """What a trunk is built from: its name in `TRUNKS`, the side of its input in pixels, the length of its output."""
+    """What a network is built from: the name of its trunk in `TRUNKS`, the side of its input in pixels, the length of
+    its embedding, and the groups on top of the trunk, if any.
+    """
 
     name: str
     size: int = 112
     dim: int = 512
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         if self.name not in TRUNKS:
@@ -33,6 +38,18 @@ class TrunkSpec:
             raise UsageError(
                 f"a trunk of input {self.size} and output {self.dim} makes no sense", hint="size 32..448, dim 2..8192"
             )
+        if self.groups is not None:
+            self.groups.check_dim(self.dim)
+
+    @property
+    def group_aware(self) -> GroupAware | None:
+        """How vectors of this network are compared where their groups take part in it; None: by cosine."""
+        return GroupAware(self.dim) if self.groups is not None and self.groups.compared else None
+
+    @property
+    def vector_dim(self) -> int:
+        """Length of the vectors that a finished model gives: that of vhat comes on top where it is compared."""
+        return self.dim + (self.groups.hidden if self.groups is not None and self.groups.compared else 0)
 
 
 def _iresnet(*blocks: int) -> Builder:
@@ -58,8 +75,10 @@ TRUNKS: dict[str, Builder] = {
 
 
 def build(spec: TrunkSpec) -> nn.Module:
-    """A trunk with fresh weights from torch's current generator."""
-    return TRUNKS[spec.name](spec.size, spec.dim)
+    """A network with fresh weights from torch's current generator: a trunk, or a GroupFace on one."""
+    if spec.groups is None:
+        return TRUNKS[spec.name](spec.size, spec.dim)
+    return GroupFace(TRUNKS[spec.name](spec.size, spec.groups.shared), spec.groups, spec.dim)
 
 
 def normalise(faces: Tensor) -> Tensor:
@@ -72,7 +91,8 @@ def save_trunk(path: Path, trunk: nn.Module, spec: TrunkSpec) -> None:
     from safetensors.torch import save
 
     state = {k: v.detach().cpu().contiguous() for k, v in trunk.state_dict().items()}
-    write_atomic(path, save(state, {"trunk": json.dumps({"name": spec.name, "size": spec.size, "dim": spec.dim})}))
+    about = {key: value for key, value in asdict(spec).items() if value is not None}  # no groups, no key
+    write_atomic(path, save(state, {"trunk": json.dumps(about)}))
 
 
 def load_trunk(path: Path) -> tuple[nn.Module, TrunkSpec]:
@@ -97,7 +117,8 @@ def _read_spec(text: str) -> TrunkSpec:
     document = json.loads(text)
     if [type(document[key]) for key in ("name", "size", "dim")] != [str, int, int]:
         raise ValueError("the trunk's name, size and dim must be a text and two whole numbers")
-    return TrunkSpec(**document)
+    groups = None if document.get("groups") is None else Groups(**document["groups"])
+    return TrunkSpec(**{**document, "groups": groups})
 
 
 def load_arcface_torch(path: Path, name: str = "iresnet50") -> nn.Module:

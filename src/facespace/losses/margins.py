@@ -108,7 +108,7 @@ class SphereFace:
 
     def grown(self, fraction: float) -> Self:
         """m1 moves from 1 to its full value."""
-        return replace(self, m1=1 + (self.m1 - 1) * _checked_fraction(fraction))
+        return replace(self, m1=1 + (self.m1 - 1) * checked_fraction(fraction))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class CosFace:
 
     def grown(self, fraction: float) -> Self:
         """m3 moves from 0 to its full value."""
-        return replace(self, m3=self.m3 * _checked_fraction(fraction))
+        return replace(self, m3=self.m3 * checked_fraction(fraction))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ArcFace:
 
     def grown(self, fraction: float) -> Self:
         """m moves from 0 to its full value."""
-        return replace(self, m=self.m * _checked_fraction(fraction))
+        return replace(self, m=self.m * checked_fraction(fraction))
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Combined:
 
     def grown(self, fraction: float) -> Self:
         """m1 moves from 1, m2 and m3 from 0 to their full values."""
-        part = _checked_fraction(fraction)
+        part = checked_fraction(fraction)
         return replace(self, m1=1 + (self.m1 - 1) * part, m2=self.m2 * part, m3=self.m3 * part)
 
 
@@ -208,23 +208,27 @@ def full_precision(x: Tensor) -> Tensor:
 
 def _combined(cos: Tensor, m1: float, m2: float, m3: float, past_pi: PastPi, gradient: GradientRule) -> Tensor:
     cos = full_precision(cos)
-    target = _cos_of_margined_angle(cos, m1, m2, past_pi) - m3
+    target = margined_cosine(cos, m1, m2, past_pi) - m3
     return target if gradient == "exact" else cos + (target - cos).detach()
 
 
-def _cos_of_margined_angle(cos: Tensor, m1: float, m2: float, past_pi: PastPi) -> Tensor:
+def margined_cosine(cos: Tensor, m1: float, m2: float | Tensor, past_pi: PastPi) -> Tensor:
+    """cos(m1·θ + m2) of cosines of any shape, with the rule `past_pi`; a tensor m2 belongs to m1 = 1."""
+    cos = full_precision(cos)
     phi = m1 * _angle(cos) + m2
     match past_pi:
         case "none":
             return phi.cos()
         case "clamp":
-            return phi.clamp(max=math.pi).cos()
+            return phi.clamp(0, math.pi).cos()
         case "easy_margin":
             return torch.where(cos > 0, phi.cos(), cos)
         case "continuous":
             k = (phi.detach() / math.pi).floor()
             return (1 - 2 * (k % 2)) * phi.cos() - 2 * k
         case "th/mm":
+            if isinstance(m2, Tensor):
+                return torch.where(phi < math.pi, phi.cos(), cos - m2 * m2.sin())
             mu = _gap_at_switch(m1, m2)
             return torch.where(phi < math.pi, phi.cos(), cos - mu * math.sin(mu))
 
@@ -257,7 +261,8 @@ def _check(m1: float, m2: float, m3: float, past_pi: str, gradient: str) -> None
         raise UsageError(f"easy_margin passes pi before c = 0 for m1 = {m1}, m2 = {m2}", hint="use 'continuous'")
 
 
-def _checked_fraction(fraction: float) -> float:
+def checked_fraction(fraction: float) -> float:
+    """The fraction itself, 0..1; UsageError outside."""
     if not 0 <= fraction <= 1:
         raise UsageError(f"a margin cannot grow to {fraction} of its strength", hint="give a fraction from 0 to 1")
     return fraction

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facespace.core import scores
+from facespace.core.contracts import AlignedFaces, Vectors
 from facespace.errors import ModelError
 
 
@@ -49,21 +50,50 @@ def test_a_vector_is_at_distance_zero_from_itself_and_scores_are_symmetric() -> 
     np.testing.assert_array_equal(forth, back)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_pair_scores_are_the_dot_products_of_the_pairs_across_blocks(own: bool) -> None:
-    vectors = random_units(40, 8)
+class Streets:
+    """An embedder whose similarity is the negative city-block distance, counting the cells that it computes."""
+
+    name, dim, contract = "streets", 8, "c0ffee"
+
+    def __init__(self) -> None:
+        self.cells = 0
+
+    def embed(self, faces: AlignedFaces) -> Vectors:
+        return faces.reshape(len(faces), -1)[:, :8].astype(np.float32)
+
+    def similarity(self, a: Vectors, b: Vectors) -> np.ndarray:
+        self.cells += len(a) * len(b)
+        return -np.abs(a[:, None] - b[None]).sum(2)
+
+
+class StreetsByRow(Streets):
+    """The same, also row by row."""
+
+    def pair_similarity(self, a: Vectors, b: Vectors) -> np.ndarray:
+        self.cells += len(a)
+        return -np.abs(a - b).sum(1)
+
+
+def some_pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2)
-    first, second = rng.integers(0, 40, 9000), rng.integers(0, 40, 9000)
-    got = scores.pair_scores(vectors, first, second, (lambda a, b: a @ b.T) if own else None)
+    return random_units(40, 8), rng.integers(0, 40, 9000), rng.integers(0, 40, 9000)
+
+
+def test_pair_scores_are_the_dot_products_of_the_pairs_across_blocks() -> None:
+    vectors, first, second = some_pairs()
     wide = vectors.astype(np.float64)
-    np.testing.assert_allclose(got, [wide[i] @ wide[j] for i, j in zip(first, second, strict=True)], atol=1e-6)
+    expected = [wide[i] @ wide[j] for i, j in zip(first, second, strict=True)]
+    np.testing.assert_allclose(scores.pair_scores(vectors, first, second), expected, atol=1e-6)
 
 
-def test_pair_scores_ask_the_model_for_its_own_similarity() -> None:
-    vectors = random_units(10, 4)
-    first, second = np.arange(9), np.arange(1, 10)
-    got = scores.pair_scores(vectors, first, second, lambda a, b: -np.abs(a[:, None] - b[None]).sum(2))
-    np.testing.assert_allclose(got, -np.abs(vectors[:-1] - vectors[1:]).sum(1), atol=1e-6)
+@pytest.mark.parametrize("kind", [Streets, StreetsByRow])
+def test_pair_scores_ask_the_model_for_its_own_similarity(kind: type[Streets]) -> None:
+    """Row by row where it can do that, else in squares small enough; never the whole matrix."""
+    vectors, first, second = some_pairs()
+    embedder = kind()
+    got = scores.pair_scores(vectors, first, second, embedder)
+    np.testing.assert_allclose(got, -np.abs(vectors[first] - vectors[second]).sum(1), atol=1e-6)
+    assert embedder.cells <= (9000 if kind is StreetsByRow else 9000 * 64)
 
 
 def test_top_k_is_a_full_stable_sort_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

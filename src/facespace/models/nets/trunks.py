@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from facespace.core.similarity import GroupAware
 from facespace.errors import ModelError, UsageError
 from facespace.models.card import write_atomic
+from facespace.models.nets.facenet import NN1, NN2, NN4, NNS1, NNS2
 from facespace.models.nets.groupface import GroupFace, Groups
+from facespace.models.nets.inception import Inception, Layout
 from facespace.models.nets.iresnet import IResNet
 from facespace.models.nets.mobilefacenet import MobileFaceNet
 
@@ -61,6 +63,10 @@ def _small(blocks: tuple[int, ...], widths: tuple[int, ...]) -> Builder:
     return lambda size, dim: IResNet(blocks, widths, size=size, dim=dim, stem_stride=2)
 
 
+def _inception(layout: Layout) -> Builder:
+    return lambda size, dim: Inception(layout, size=size, dim=dim)
+
+
 TRUNKS: dict[str, Builder] = {
     "iresnet18": _iresnet(2, 2, 2, 2),
     "iresnet34": _iresnet(3, 4, 6, 3),
@@ -71,6 +77,12 @@ TRUNKS: dict[str, Builder] = {
     "iresnet10-narrow": _small((1, 1, 1, 1), (32, 64, 128, 256)),
     "iresnet16-narrow": _small((1, 2, 3, 1), (24, 64, 128, 256)),
     "mobilefacenet": lambda size, dim: MobileFaceNet(size=size, dim=dim),
+    "facenet_nn1": lambda size, dim: NN1(size=size, dim=dim),  # the paper's size: 220
+    "facenet_nn2": _inception(NN2),  # 224
+    "facenet_nn3": _inception(NN2),  # 160
+    "facenet_nn4": _inception(NN4),  # 96
+    "facenet_nns1": _inception(NNS1),  # 165
+    "facenet_nns2": _inception(NNS2),  # 140
 }
 
 

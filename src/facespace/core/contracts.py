@@ -4,7 +4,7 @@ A photo is RGB uint8 `(H, W, 3)`, upright. An aligned face is RGB uint8 `(112, 1
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ Photo = NDArray[np.uint8]
 AlignedFaces = NDArray[np.uint8]
 """RGB `(N, 112, 112, 3)`, eyes, nose and mouth corners on the template of `core.geometry`."""
 Vectors = NDArray[np.float32]
-"""Unit rows `(N, D)`."""
+"""Rows `(N, D)` as their embedder compares them: unit rows, or for a group-aware model [unit vbar, raw vhat]."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """Maps aligned faces to unit vectors. Channel order and normalisation are its own business."""
+    """Maps aligned faces to vectors, unit rows unless it is group-aware. Channels and normalisation are its own
+    business.
+    """
 
     @property
     def name(self) -> str:
@@ -72,9 +74,18 @@ class Embedder(Protocol):
         ...
 
     def embed(self, faces: AlignedFaces) -> Vectors:
-        """Unit vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)`."""
+        """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)`."""
         ...
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
         """Similarities float32 `(Na, Nb)`; higher is more alike."""
+        ...
+
+
+@runtime_checkable
+class ComparesPairs(Protocol):
+    """What an embedder may do besides: compare row by row, without the whole matrix."""
+
+    def pair_similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
+        """Similarities float32 `(N,)` of row i of `a` `(N, D)` with row i of `b` `(N, D)`."""
         ...

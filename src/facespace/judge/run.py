@@ -203,7 +203,7 @@ def _digest(names: Sequence[str], digests: Sequence[bytes]) -> str:
 
 def score_pairs(protocol: PairProtocol, embedded: Embedded, embedder: Embedder) -> NDArray[np.float32]:
     """The model's similarity of every pair, float32 `(P,)`; -inf where a photo gave no face."""
-    scores = pair_scores(embedded.vectors, protocol.first, protocol.second, embedder.similarity)
+    scores = pair_scores(embedded.vectors, protocol.first, protocol.second, embedder)
     scores[~(embedded.acquired[protocol.first] & embedded.acquired[protocol.second])] = NO_FACE
     return scores
 

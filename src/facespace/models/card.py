@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from facespace.errors import BadCard, ModelNotFound, Refused
+from facespace.core.similarity import GroupAware
+from facespace.errors import BadCard, ModelNotFound, Refused, UsageError
 
 Channels = Literal["rgb", "bgr"]
 _CARD_BYTES = 1 << 20
@@ -55,7 +56,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Card:
-    """A model's card. `dim` 0 marks a detector, which gives no vector; `commercial` None means not known."""
+    """A model's card. `dim` 0 marks a detector, which gives no vector; `commercial` None means not known.
+
+    `group_aware` says how group-aware vectors are compared, and is None for those compared by cosine. Its beta and
+    gamma may be edited in the file; thresholds measured before do not hold then.
+    """
 
     name: str
     file: str
@@ -63,6 +68,7 @@ class Card:
     input: Input
     dim: int
     similarity: Literal["cosine", "group-aware"] = "cosine"
+    group_aware: GroupAware | None = None
     licence: str = "not stated"
     commercial: bool | None = None
     trained_on: str = "not stated"
@@ -72,7 +78,12 @@ class Card:
 
     def as_json(self) -> dict[str, Any]:
         """The card as the document that is written beside the weights."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "group_aware" or value is not None}
+
+    @property
+    def split(self) -> int:
+        """Where the group part of a vector begins; 0 where there is none."""
+        return 0 if self.group_aware is None else self.group_aware.split
 
     def contract(self) -> str:
         """Twelve hex digits of weights digest, preprocessing and dimension."""
@@ -139,8 +150,8 @@ def read_card(path: Path) -> Card:
     return _Reader(path).card(document)
 
 
-def card_for(weights: Path, sha256: str, *, size: int, dim: int, stated: Stated) -> Card:
-    """The card of weights that have this digest, input size and dimension.
+def card_for(weights: Path, sha256: str, *, size: int, dim: int, split: int = 0, stated: Stated) -> Card:
+    """The card of weights that have this digest, input size and dimension; `split` as in `Card`.
 
     It is the one beside them, what is `stated` taking the place of its own (its thresholds and numbers do not outlive a
     change), or else a new one. Raises BadCard where the card contradicts the weights, or where there is no card and the
@@ -149,7 +160,7 @@ def card_for(weights: Path, sha256: str, *, size: int, dim: int, stated: Stated)
     path = card_path(weights)
     if path.is_file():
         card = read_card(path)
-        _compare(card, weights, {"sha256": sha256, "input.size": size, "dim": dim})
+        _compare(card, weights, {"sha256": sha256, "input.size": size, "dim": dim, "group_aware.split": split})
         return _restated(card, stated, path)
     given = stated.given()
     if missing := [key for key in ("channels", "mean", "std") if key not in given]:
@@ -158,7 +169,13 @@ def card_for(weights: Path, sha256: str, *, size: int, dim: int, stated: Stated)
             file=weights,
             hint="state --channels rgb|bgr --mean M --std S as the model was trained; they are never guessed",
         )
-    return Card(weights.stem, weights.name, sha256, _Reader(weights).input({"size": size, **given}), dim)
+    taken = _Reader(weights).input({"size": size, **given})
+    return compared_by(GroupAware(split) if split else None, Card(weights.stem, weights.name, sha256, taken, dim))
+
+
+def compared_by(group_aware: GroupAware | None, card: Card) -> Card:
+    """The card of a model whose vectors are compared so, or by cosine."""
+    return replace(card, similarity="cosine" if group_aware is None else "group-aware", group_aware=group_aware)
 
 
 def require_commercial(card: Card) -> None:
@@ -173,7 +190,7 @@ def require_commercial(card: Card) -> None:
 
 
 def _compare(card: Card, weights: Path, found: dict[str, str | int]) -> None:
-    says = {"sha256": card.sha256, "input.size": card.input.size, "dim": card.dim}
+    says = {"sha256": card.sha256, "input.size": card.input.size, "dim": card.dim, "group_aware.split": card.split}
     if wrong := [key for key in found if says[key] != found[key]]:
         raise BadCard(
             f"contradicts its weights: {wrong[0]} is {says[wrong[0]]} in the card, {found[wrong[0]]} in {weights.name}",
@@ -211,6 +228,7 @@ class _Reader:
         if not (known.get("commercial") is None or isinstance(known["commercial"], bool)):
             self.fail("commercial", f"must be true, false or null, not {known['commercial']!r}")
         known["input"] = self.input(known["input"])
+        known["group_aware"] = self.group_aware(known)
         points = self.rows(known, "operating_points")
         known["operating_points"] = tuple(self.point(p, f"operating_points[{i}]") for i, p in enumerate(points))
         known["numbers"] = tuple(self.rows(known, "numbers"))
@@ -228,6 +246,25 @@ class _Reader:
         if self.number(known, "std", "input.") <= 0:
             self.fail("input.std", f"must be more than 0, not {known['std']}")
         return Input(**known)
+
+    def group_aware(self, card: dict[str, Any]) -> GroupAware | None:
+        document = card.get("group_aware")
+        if (card.get("similarity") == "group-aware") != (document is not None):
+            self.fail("group_aware", "belongs to a similarity that is group-aware, and only to it")
+        if document is None:
+            return None
+        known = self.known(document, GroupAware, "group_aware")
+        if "split" not in known:
+            self.fail("group_aware.split", "is missing")
+        self.whole(known, "split", 1, "group_aware.")
+        if known["split"] >= card["dim"]:
+            self.fail("group_aware.split", f"must lie within a vector of {card['dim']}, not at {known['split']}")
+        for key in {"beta", "gamma"} & known.keys():
+            self.number(known, key, "group_aware.")
+        try:
+            return GroupAware(**known)
+        except UsageError as error:
+            return self.fail("group_aware", f"is refused: {error}")
 
     def point(self, document: Any, where: str) -> OperatingPoint:
         known = self.known(document, OperatingPoint, where)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facespace.errors import MissingExtra, ModelNotFound, UsageError
-from facespace.models.card import Card, Input, card_path, read_card, write_card
+from facespace.models.card import Card, Input, card_path, compared_by, read_card, write_card
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +35,7 @@ def export(source: Path, output: Path, *, trunk: str | None = None, half: bool =
 
     output.parent.mkdir(parents=True, exist_ok=True)
     distance = export_onnx(net, spec, output, half=half)
-    card = _card(weights, spec.size, spec.dim)
+    card = _card(weights, spec)
     if half:
         card = replace(card, operating_points=(), numbers=())
     write_card(replace(card, file=output.name, sha256=hashlib.sha256(output.read_bytes()).hexdigest()), output)
@@ -57,8 +57,10 @@ def _torch_weights(weights: Path, trunk: str | None) -> "tuple[nn.Module, TrunkS
     return net, TrunkSpec(trunk, 112, net.state_dict()["fc.weight"].shape[0])
 
 
-def _card(weights: Path, size: int, dim: int) -> Card:
+def _card(weights: Path, spec: "TrunkSpec") -> Card:
     """The card of the weights, or the little that is known of weights without one; all our trunks normalise alike."""
     if card_path(weights).is_file():
         return read_card(card_path(weights))
-    return Card(weights.stem, weights.name, "0" * 64, Input(size, "rgb", 127.5, 127.5), dim, source=weights.name)
+    taken = Input(spec.size, "rgb", 127.5, 127.5)
+    card = Card(weights.stem, weights.name, "0" * 64, taken, spec.vector_dim, source=weights.name)
+    return compared_by(spec.group_aware, card)

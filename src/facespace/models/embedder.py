@@ -18,7 +18,7 @@ from facespace.core.contracts import AlignedFaces, Vectors
 from facespace.core.scores import unit_vectors
 from facespace.errors import ContractMismatch, DeviceUnavailable, MissingExtra, ModelError, UsageError
 from facespace.models.card import Card, Stated, card_for
-from facespace.models.onnxfile import check_onnx
+from facespace.models.onnxfile import SPLIT, check_onnx
 from facespace.models.shelf import find_weights
 
 ALIGNED = 112
@@ -78,17 +78,38 @@ class NetEmbedder(ABC):
 
     @abstractmethod
     def embed(self, faces: AlignedFaces) -> Vectors:
-        """Unit vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
+        """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order: unit rows, or of a
+        group-aware model [unit vbar, raw vhat].
+        """
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
-        """Cosines float32 `(Na, Nb)` of this model's unit vectors; ContractMismatch if their length is another."""
+        """Similarities float32 `(Na, Nb)` of this model's vectors: cosines, or by its card group-aware.
+
+        Raises ContractMismatch if their length is another.
+        """
+        self._check_lengths(a, b)
+        if self.card.group_aware is not None:
+            return self.card.group_aware.matrix(a, b)
+        product: NDArray[np.float32] = np.asarray(a, np.float32) @ np.asarray(b, np.float32).T
+        return product
+
+    def pair_similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
+        """Similarities float32 `(N,)`, row by row; ContractMismatch if their length is another."""
+        self._check_lengths(a, b)
+        if self.card.group_aware is not None:
+            return self.card.group_aware.pairs(a, b)
+        return np.asarray(np.einsum("nd,nd->n", a, b), np.float32)
+
+    def _comparable(self, vectors: NDArray[np.float32]) -> Vectors:
+        """What the network gives, with the part that is compared by cosine divided by its length."""
+        return unit_vectors(vectors) if self.card.group_aware is None else self.card.group_aware.unit(vectors)
+
+    def _check_lengths(self, a: Vectors, b: Vectors) -> None:
         if a.shape[-1] != self.dim or b.shape[-1] != self.dim:
             raise ContractMismatch(
                 f"vectors of length {a.shape[-1]} and {b.shape[-1]} met the model {self.name!r} of length {self.dim}",
                 hint="embed both sides with the same model",
             )
-        product: NDArray[np.float32] = np.asarray(a, np.float32) @ np.asarray(b, np.float32).T
-        return product
 
     def _pixels(self, faces: AlignedFaces) -> Pixels:
         """Faces as the network takes them: its size, its channel order, (x - mean) / std."""
@@ -120,11 +141,11 @@ class OnnxEmbedder(NetEmbedder):
         self._input, self._fixed_batch, size = _onnx_input(self._session, weights)
         dim = self._vector_length(size)
         digest = hashlib.sha256(content).hexdigest()
-        self.card = card_for(weights, digest, size=size, dim=dim, stated=stated)
-        _require_cosine(self.card)
+        split = _split(self._session, dim, weights)
+        self.card = card_for(weights, digest, size=size, dim=dim, split=split, stated=stated)
 
     def embed(self, faces: AlignedFaces) -> Vectors:
-        """Unit vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
+        """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
         _check_faces(faces)
         batch = self._fixed_batch or max(1, min(8, math.ceil(len(faces) / self.threads)))
         vectors = np.empty((len(faces), self.dim), np.float32)
@@ -140,7 +161,7 @@ class OnnxEmbedder(NetEmbedder):
         else:
             with ThreadPoolExecutor(min(self.threads, len(starts))) as workers:
                 list(workers.map(fill, starts))
-        return unit_vectors(vectors)
+        return self._comparable(vectors)
 
     def _forward(self, pixels: Pixels) -> NDArray[np.float32]:
         """What the network gives for `(n, 3, S, S)`, as `(n, D)`; a batch of fixed size is filled up and cut again."""
@@ -173,16 +194,17 @@ class TorchEmbedder(NetEmbedder):
     ) -> None:
         super().__init__(threads=threads, device=device)
         _require_torch(device)
+        from facespace.models.nets.groupface import finished
         from facespace.models.nets.trunks import load_trunk
 
         trunk, spec = load_trunk(weights)
-        self._trunk = trunk.to(device)
+        self._trunk = finished(trunk).to(device)
         digest = hashlib.sha256(_read(weights)).hexdigest()
-        self.card = card_for(weights, digest, size=spec.size, dim=spec.dim, stated=stated)
-        _require_cosine(self.card)
+        split = 0 if spec.group_aware is None else spec.group_aware.split
+        self.card = card_for(weights, digest, size=spec.size, dim=spec.vector_dim, split=split, stated=stated)
 
     def embed(self, faces: AlignedFaces) -> Vectors:
-        """Unit vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
+        """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
         import torch
 
         _check_faces(faces)
@@ -197,7 +219,7 @@ class TorchEmbedder(NetEmbedder):
                     vectors[part] = self._trunk(pixels).float().cpu().numpy()
         finally:
             torch.set_num_threads(before)
-        return unit_vectors(vectors)
+        return self._comparable(vectors)
 
 
 def _read(weights: Path) -> bytes:
@@ -245,11 +267,12 @@ def _onnx_input(session: Any, weights: Path) -> tuple[str, int, int]:
     )
 
 
-def _require_cosine(card: Card) -> None:
-    if card.similarity != "cosine":
-        raise ModelError(
-            f"{card.name!r} compares by {card.similarity}, which needs more than one vector", file=card.file
-        )
+def _split(session: Any, dim: int, weights: Path) -> int:
+    """Where the group part of a vector of length `dim` begins, as the file itself says; 0 where there is none."""
+    says = session.get_modelmeta().custom_metadata_map.get(SPLIT, "0")
+    if not (says.isdecimal() and int(says) < dim):
+        raise ModelError(f"names {says!r} as {SPLIT} of vectors of {dim}", file=weights, hint="export it again")
+    return int(says)
 
 
 def _require_torch(device: str) -> None:

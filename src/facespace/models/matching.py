@@ -79,11 +79,17 @@ def verify(
 
 
 def decision_point(embedder: Embedder, threshold: float | None = None) -> OperatingPoint:
-    """The given threshold; else the card's point at FMR=0.001, or its first; else the uncalibrated default."""
+    """The given threshold; else the card's point at FMR=0.001, or its first; else the uncalibrated default.
+
+    Raises UsageError for a group-aware model without a point: its similarities are no cosines, and have no default.
+    """
     if threshold is not None:
         if not math.isfinite(threshold):
             raise UsageError(f"{threshold} is no threshold", hint="--threshold takes a similarity, such as 0.35")
         return OperatingPoint("given", threshold)
     points = embedder.card.operating_points if isinstance(embedder, NetEmbedder) else ()
     usual = [point for point in points if point.at == "FMR=0.001"]
+    if not points and isinstance(embedder, NetEmbedder) and embedder.card.group_aware is not None:
+        hint = "--threshold; `facespace evaluate` on other people finds one"
+        raise UsageError(f"the card of the group-aware {embedder.name!r} states no threshold", hint=hint)
     return (*usual, *points, UNCALIBRATED)[0]

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from facespace.errors import ModelError
 
+SPLIT = "facespace.split"
+"""Key in the file's metadata of a group-aware model: where the group part of a vector begins."""
 MOST_NODES = 5000
 _MOST_FIELDS = 2_000_000  # bounds the time a crafted file can take
 _STANDARD = ("", "ai.onnx")

@@ -7,7 +7,7 @@ from typing import Any
 
 from facespace.core.contracts import Embedder
 from facespace.data.folder import People
-from facespace.models.card import Card, Input, write_card
+from facespace.models.card import Card, Input, compared_by, write_card
 from facespace.models.nets.export import export_onnx
 from facespace.models.nets.trunks import build, save_trunk
 from facespace.train.recipe import Recipe
@@ -56,13 +56,14 @@ def finish(
 def _card(path: Path, recipe: Recipe, people: People, with_what: str, figures: dict[str, float]) -> Card:
     numbers: tuple[dict[str, Any], ...] = ()
     if figures:
-        numbers = ({"protocol": "all pairs of held-out people", "people": recipe.held_out} | figures,)
-    return Card(
+        by = "" if recipe.trunk.group_aware is None else ", by cosine of the embedding alone"
+        numbers = ({"protocol": "all pairs of held-out people" + by, "people": recipe.held_out} | figures,)
+    card = Card(
         name=recipe.name,
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         input=Input(recipe.trunk.size, "rgb", 127.5, 127.5),
-        dim=recipe.trunk.dim,
+        dim=recipe.trunk.vector_dim,
         licence="whoever trained it decides, within the rights to the photos",
         commercial=None,
         trained_on=(
@@ -72,3 +73,4 @@ def _card(path: Path, recipe: Recipe, people: People, with_what: str, figures: d
         source="facespace train",
         numbers=numbers,
     )
+    return compared_by(recipe.trunk.group_aware, card)

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facespace.errors import MissingExtra, ModelError
 from facespace.models.card import settle
+from facespace.models.nets.groupface import GroupFace, finished
 from facespace.models.nets.trunks import TrunkSpec
+from facespace.models.onnxfile import SPLIT
 
 OPSET = 18
 TOLERANCE = {False: 1e-4, True: 2e-3}
@@ -25,10 +27,11 @@ TOLERANCE = {False: 1e-4, True: 2e-3}
 
 def export_onnx(trunk: nn.Module, spec: TrunkSpec, path: Path, *, half: bool = False) -> float:
     """Write `path`: input `faces` float `(N, 3, S, S)`, already normalised; output `embedding` `(N, D)`, not
-    normalised.
+    normalised, or of a group-aware network [unit vbar, raw vhat].
 
     `half` stores the weights in half precision (half the size; arithmetic stays in fp32). Returns the largest distance
-    between unit vectors of both on random faces. Raises ModelError, and leaves no file, where it exceeds `TOLERANCE`.
+    between unit vectors of both on random faces (of vhat as a share of its length). Raises ModelError, and leaves no
+    file, where it exceeds `TOLERANCE`.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     trunk = copy.deepcopy(trunk).cpu().eval()  # the caller's stays where it is, and in its mode
@@ -54,7 +57,7 @@ def _write(trunk: nn.Module, spec: TrunkSpec, path: Path, half: bool) -> None:
     faces = torch.zeros(2, 3, spec.size, spec.size)
     with _quiet():
         program = torch.onnx.export(
-            trunk,
+            finished(trunk),
             (faces,),
             input_names=["faces"],
             output_names=["embedding"],
@@ -68,6 +71,8 @@ def _write(trunk: nn.Module, spec: TrunkSpec, path: Path, half: bool) -> None:
     if half:
         _halve(model.graph)
     _forget_the_maker(model)
+    if spec.group_aware is not None:
+        model.metadata_props.add(key=SPLIT, value=str(spec.group_aware.split))
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 
@@ -110,10 +115,27 @@ def _halve(graph: object) -> None:
 
 
 def _distance(trunk: nn.Module, spec: TrunkSpec, path: Path) -> float:
-    faces = torch.rand(5, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    faces = _clear_faces(trunk, spec.size)
     with torch.inference_mode():
-        ours = nn.functional.normalize(trunk(faces)).numpy()
+        ours = finished(trunk)(faces)
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    theirs = np.asarray(session.run(None, {"faces": faces.numpy()})[0])
-    theirs = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
-    return float(np.linalg.norm(ours - theirs, axis=1).max())
+    theirs = torch.from_numpy(np.asarray(session.run(None, {"faces": faces.numpy()})[0]))
+    units = [nn.functional.normalize(vectors[:, : spec.dim]) for vectors in (ours, theirs)]
+    gaps = (units[0] - units[1]).norm(dim=1)  # (N,)
+    if spec.group_aware is not None:
+        raw = ours[:, spec.dim :]
+        gaps = torch.cat([gaps, (raw - theirs[:, spec.dim :]).norm(dim=1) / raw.norm(dim=1).clamp(min=1e-12)])
+    return float(gaps.max())
+
+
+def _clear_faces(trunk: nn.Module, size: int, count: int = 5) -> Tensor:
+    """Random faces `(count, 3, size, size)`; for a hard choice of groups those of many whose choice is clearest, for
+    between two groups of equal probability rounding may take either.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if not isinstance(trunk, GroupFace) or trunk.groups.mode == "soft" or trunk.groups.count < 2:
+        return torch.rand(count, 3, size, size, generator=generator) * 2 - 1
+    faces = torch.rand(8 * count, 3, size, size, generator=generator) * 2 - 1
+    with torch.inference_mode():
+        first, second = trunk.represent(faces).logits.topk(2, dim=1).values.unbind(1)  # (8 count,)
+    return faces[(first - second).topk(count).indices]

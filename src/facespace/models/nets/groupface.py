@@ -238,6 +238,23 @@ class GroupFace(nn.Module):
         return choice * p if self.groups.coefficient == "p" else choice
 
 
+class Described(nn.Module):
+    """A GroupFace as a finished model: faces to [unit vbar, raw vhat]."""
+
+    def __init__(self, net: GroupFace) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, dim + hidden)`."""
+        return self.net.described(x)
+
+
+def finished(net: nn.Module) -> nn.Module:
+    """The net as others use it: where its groups take part in comparing, they are part of the vectors it gives."""
+    return Described(net) if isinstance(net, GroupFace) and net.groups.compared else net
+
+
 def adopt(net: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """Load into `net` what fits of the weights of another net, such as a trunk trained by a softmax-type loss alone.
 

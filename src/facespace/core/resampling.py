@@ -21,10 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from facespace.core.contracts import Vectors
 from facespace.core.intervals import Interval, rule_of_3
-from facespace.core.scores import Similarity
 from facespace.errors import DataError, Refused
 
 Floats = NDArray[np.float64]
+Similarity = Callable[[Vectors, Vectors], NDArray[np.float32]]
+"""`(Na, D), (Nb, D) -> (Na, Nb)`, symmetric; higher is more alike."""
 Goal = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
 """From the numbers of genuine and of impostor pairs, `(B,)` each: what a genuine and an impostor pair add to a sum, and
 the limit that the sum over falling scores must pass."""
@@ -69,7 +70,7 @@ class RankedPairs:
 def ranked_pairs(vectors: Vectors, labels: ArrayLike, similarity: Similarity | None = None) -> RankedPairs:
     """All pairs of the rows of `vectors` `(N, D)`, whose persons are `labels` int `(N,)`.
 
-    Scores are cosines of unit rows, or the given symmetric `similarity`. 28 bytes a pair at the most. Raises DataError
+    Scores are cosines of unit rows, or the given `similarity`. 28 bytes a pair at the most. Raises DataError
     where a score is not finite, or there are no genuine or no impostor pairs.
     """
     people, label, photos = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)

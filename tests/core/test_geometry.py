@@ -35,11 +35,11 @@ def umeyama(source: Points, target: Points) -> Points:
     return np.column_stack([scale * turn, t_mean - scale * turn @ s_mean])
 
 
-def test_the_template_to_itself_is_the_identity() -> None:
+def test_u23_the_template_to_itself_is_the_identity() -> None:
     np.testing.assert_allclose(similarity_transform(TEMPLATE, TEMPLATE), [[1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
-def test_the_template_96_wide_plus_8_is_the_template() -> None:
+def test_u23_the_template_96_wide_plus_8_is_the_template() -> None:
     narrow = [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
     np.testing.assert_allclose(np.array(narrow) + np.array([8, 0]), TEMPLATE)
     np.testing.assert_allclose(similarity_transform(narrow, TEMPLATE), [[1, 0, 8], [0, 1, 0]], atol=1e-12)
@@ -68,7 +68,7 @@ def test_noisy_points_agree_with_two_other_solvers(seed: int) -> None:
 
 
 @given(angle_rad, st.floats(0.1, 10), st.lists(coordinate, min_size=10, max_size=10))
-def test_mirrored_points_never_give_a_reflection(angle: float, scale: float, noise: list[float]) -> None:
+def test_u23_mirrored_points_never_give_a_reflection(angle: float, scale: float, noise: list[float]) -> None:
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     mirrored = (TEMPLATE * [-1, 1]) @ np.array([[c, s], [-s, c]]) + np.reshape(noise, (5, 2)) / 50
     (p, minus_q, _), (q, p2, _) = similarity_transform(mirrored, TEMPLATE)

@@ -279,4 +279,5 @@ def _layer_of(name: str) -> str:
 def _full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Autocast off where it is on; else nothing, which is all that the ONNX exporter can follow."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Triplets against brute force: distances, mining, loss, gradients, degenerate batches (U1, U9-U11, traps 6, 9-12)."""
+"""Triplets against brute force: distances, mining, loss, gradients, degenerate batches (U1, U9-U11)."""
 
 import dataclasses
 import math
@@ -8,18 +8,38 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from losses_reference import negatives_of, pairs_of, triplet_loss, triplets_of
 from torch import Tensor
+from triplet_reference import negatives_of, pairs_of, triplet_loss, triplets_of
 
 from facespace.errors import DataError, UsageError
 from facespace.losses import Triplet, TripletHead
-from facespace.losses.triplet import Fallback, Mined, Pairs, Reduction, mine, squared_distances
+from facespace.losses.triplet import (
+    LARGEST,
+    Fallback,
+    Metric,
+    Mined,
+    Negatives,
+    Pairs,
+    Reduction,
+    UpperBound,
+    measured,
+    mine,
+    squared_distances,
+)
 
 WITHOUT_CHANCE = [
-    Triplet(0.25, negatives=negatives, fallback=fallback, pairs=pairs)
-    for negatives, fallback, pairs in product(("semihard_hardest", "semihard_all"), get_args(Fallback), get_args(Pairs))
+    Triplet(0.25, negatives=negatives, fallback=fallback, pairs=pairs, upper_bound=bound)
+    for negatives, fallback, pairs, bound in product(
+        ("semihard_hardest", "semihard_all", "hardest"), get_args(Fallback), get_args(Pairs), get_args(UpperBound)
+    )
 ]
 WITH_CHANCE = [Triplet(0.25, negatives=n, pairs="unordered") for n in ("semihard_random", "violating_random")]
+ALPHA: dict[Metric, float] = {"squared_l2": 0.2, "l2": 0.2, "angle": 0.35}
+
+
+def others_of(labels: list[int], anchor: int) -> list[int]:
+    """Photos of other people."""
+    return [n for n, label in enumerate(labels) if label != labels[anchor]]
 
 
 def chosen_by(D: Tensor, labels: Tensor, settings: Triplet) -> Mined:
@@ -83,8 +103,8 @@ def test_u10_mining_equals_brute_force(settings: Triplet) -> None:
         assert (mined.coefficients.clamp(max=0).sum(1).numpy() == -anchors).all()
         every = pairs_of(labels, settings.pairs)
         assert mined.pairs == len(every)
-        semihard = sum(len(negatives_of(D.numpy(), labels, a, p, 0.25)["semihard"]) for a, p in every)
-        assert int(mined.semihard) == semihard
+        semihard = [negatives_of(D.numpy(), a, p, others_of(labels, a), settings)["semihard"] for a, p in every]
+        assert int(mined.semihard) == sum(map(len, semihard))
 
 
 @pytest.mark.parametrize("settings", WITHOUT_CHANCE, ids=str)
@@ -112,7 +132,7 @@ def test_u10_random_negatives_are_all_those_allowed_and_no_others(settings: Trip
             seen[a].add(n)
     key = settings.negatives.removesuffix("_random")
     for a, p in pairs_of(labels, "unordered"):
-        assert seen[a] == set(negatives_of(D.numpy(), labels, a, p, 0.25)[key])
+        assert seen[a] == set(negatives_of(D.numpy(), a, p, others_of(labels, a), settings)[key])
     assert any(seen.values())
 
 
@@ -148,15 +168,64 @@ def test_u9_gradients_of_one_triplet_on_the_sphere() -> None:
     torch.testing.assert_close(x.grad, 2 * torch.stack([n - p, p - a, a - n]), rtol=0, atol=1e-12)
 
 
-def test_u9_trap_9_trap_12_distances_are_squared() -> None:
-    """Unsquared distances with the same margin are another loss; ours is the squared one."""
-    angles = torch.tensor([0.0, 0.6, 0.65], dtype=torch.float64)
-    x = torch.stack([angles.cos(), angles.sin()], 1)
-    loss, _, logs = step(Triplet(pairs="unordered"), x, [0, 0, 1])
-    d_ap, d_an = float((x[0] - x[1]).norm()), float((x[0] - x[2]).norm())
-    assert logs["triplets_active"] == 1
-    assert loss == pytest.approx(d_ap**2 - d_an**2 + 0.2, abs=1e-12)
-    assert abs(loss - (d_ap - d_an + 0.2)) > 5e-3
+@pytest.mark.parametrize("negatives", ["semihard_hardest", "semihard_all", "hardest"])
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_u9_every_metric_agrees_with_its_definition(metric: Metric, negatives: Negatives) -> None:
+    """Value and gradient through the normalisation to 1e-10; the same margin is another loss in another metric."""
+    x, labels = rows(12, 13, spread=0.5), [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4]
+    losses = set()
+    for pairs, reduction in product(get_args(Pairs), get_args(Reduction)):
+        settings = Triplet(ALPHA[metric], reduction, negatives, pairs=pairs, metric=metric)
+        loss, grad, _ = step(settings, x, labels)
+        expected, expected_grad = triplet_loss(x.numpy(), labels, settings)
+        assert expected > 0
+        assert loss == pytest.approx(expected, rel=1e-10)
+        np.testing.assert_allclose(grad.numpy(), expected_grad, rtol=1e-9, atol=1e-10)
+        losses |= {step(dataclasses.replace(settings, metric=m), x, labels)[0] for m in get_args(Metric)}
+    assert len(losses) >= 9
+
+
+def test_u9_metrics_of_two_vectors_at_an_angle() -> None:
+    """|a - b| = 2 sin(θ/2); float32 within 1e-5, but for angles near π, where the sphere itself has no more digits."""
+    theta = torch.linspace(0.05, 3.0, 60, dtype=torch.float64)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        squared = (2 - 2 * theta.cos()).to(dtype)
+        for metric, expected in (("l2", 2 * (theta / 2).sin()), ("angle", theta)):
+            torch.testing.assert_close(measured(squared, metric).double(), expected, rtol=0, atol=tolerance)  # type: ignore[arg-type]
+        assert measured(squared, "squared_l2") is squared
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_u9_slopes_are_finite_at_equal_and_opposite_vectors(metric: Metric, dtype: torch.dtype) -> None:
+    """Also where rounding gave -1e-7, or more than 4; and in the loss, with a doubled photo and an opposite one."""
+    squared = torch.tensor(
+        [-1e-6, -0.0, 0.0, 1e-30, 1e-7, 1.0, 4 - 1e-7, 4.0, 4 + 1e-6], dtype=dtype, requires_grad=True
+    )
+    values = measured(squared, metric)
+    (slopes,) = torch.autograd.grad(values.sum(), squared)
+    assert values.isfinite().all()
+    assert slopes.isfinite().all()
+    if metric != "squared_l2":
+        assert values[[0, 1, 2]].tolist() == [0, 0, 0]
+        assert slopes[[0, 1, 2]].tolist() == [0, 0, 0]
+        assert float(values[-2].detach()) == pytest.approx(LARGEST[metric], abs=1e-6)
+    x = torch.tensor([[1.0, 0.3, 0], [1, 0.3, 0], [-1, -0.3, 0], [1, 0.3, 0]], dtype=dtype)
+    for alpha in (0.2, LARGEST[metric]):
+        loss, grad, _ = step(Triplet(alpha, negatives="hardest", metric=metric), x, [0, 0, 1, 2])
+        assert math.isfinite(loss)
+        assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_u9_float32_is_within_1e_5_in_every_metric(metric: Metric) -> None:
+    """A batch of 40 against the float64 reference."""
+    x, labels = rows(6, 40, dim=32, spread=0.5).float(), [i // 4 for i in range(40)]
+    settings = Triplet(ALPHA[metric], metric=metric)
+    loss, grad, _ = step(settings, x, labels)
+    expected, expected_grad = triplet_loss(x.double().numpy(), labels, settings)
+    assert loss == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_allclose(grad.numpy(), expected_grad, rtol=0, atol=1e-5)
 
 
 def test_u9_float32_is_within_1e_5() -> None:
@@ -190,13 +259,25 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("negatives", ["semihard_hardest", "semihard_all", "semihard_random", "violating_random"])
+@pytest.mark.parametrize("negatives", get_args(Negatives))
 @pytest.mark.parametrize("reduction", get_args(Reduction))
 @pytest.mark.parametrize("name", list(DEGENERATE))
-def test_u11_degenerate_batches_teach_nothing(name: str, reduction: Reduction, negatives: str) -> None:
-    """Loss exactly 0, a graph, zero gradients, counts reported; no made-up triplet, no 0/0 (traps 9, 10, 11)."""
+def test_u11_degenerate_batches_teach_nothing(name: str, reduction: Reduction, negatives: Negatives) -> None:
+    """Loss exactly 0, a graph, zero gradients, counts reported; no made-up triplet, no 0/0."""
+    for metric in get_args(Metric):
+        degenerate(name, Triplet(reduction=reduction, negatives=negatives, metric=metric))
+
+
+@pytest.mark.parametrize("fallback", get_args(Fallback))
+@pytest.mark.parametrize("name", list(DEGENERATE))
+def test_u11_no_fallback_makes_up_a_triplet(name: str, fallback: Fallback) -> None:
+    """A negative of the fallback must exist, and have a loss."""
+    degenerate(name, Triplet(fallback=fallback))
+
+
+def degenerate(name: str, settings: Triplet) -> None:
+    """One degenerate batch under these settings."""
     x, labels, pairs = DEGENERATE[name]
-    settings = Triplet(reduction=reduction, negatives=negatives)  # type: ignore[arg-type]
     loss, grad, logs = step(settings, x, labels)
     assert loss == 0
     assert grad.shape == x.shape
@@ -208,11 +289,13 @@ def test_u11_degenerate_batches_teach_nothing(name: str, reduction: Reduction, n
     assert all(math.isfinite(v) for v in logs.values())
 
 
+@pytest.mark.parametrize("metric", get_args(Metric))
+@pytest.mark.parametrize("negatives", ["violating_random", "hardest"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_u11_a_collapsed_batch_is_flagged(dtype: torch.dtype) -> None:
+def test_u11_a_collapsed_batch_is_flagged(dtype: torch.dtype, negatives: Negatives, metric: Metric) -> None:
     """All embeddings equal: alpha per triplet, no gradient to leave by, the flag; semi-hard mining finds nothing."""
     x, labels = rows(0, 1, 128).to(dtype).expand(20, -1), [i // 4 for i in range(20)]
-    loss, grad, logs = step(Triplet(negatives="violating_random"), x, labels)
+    loss, grad, logs = step(Triplet(negatives=negatives, metric=metric), x, labels)
     assert loss == pytest.approx(0.2, abs=1e-6)
     torch.testing.assert_close(grad, torch.zeros_like(grad), rtol=0, atol=1e-7)
     assert logs["collapsed"] == 1
@@ -262,7 +345,8 @@ def test_order_does_not_matter() -> None:
 @pytest.mark.parametrize(
     "fields",
     [{"alpha": 0.0}, {"alpha": -0.2}, {"alpha": 4.5}, {"alpha": math.nan}, {"reduction": "mean"}, {"negatives": "hard"},
-     {"fallback": "any"}, {"pairs": "all"}],
+     {"fallback": "any"}, {"pairs": "all"}, {"metric": "cosine"}, {"upper_bound": "0.2"},
+     {"alpha": 2.1, "metric": "l2"}, {"alpha": 3.2, "metric": "angle"}],
     ids=str,
 )  # fmt: skip
 def test_contradictions_are_refused_at_birth(fields: dict[str, float | str]) -> None:
@@ -281,30 +365,51 @@ def test_unfit_batches_are_refused(x: Tensor, y: Tensor) -> None:
         TripletHead()(x, y)
 
 
-def test_trap_6_only_semi_hard_by_default() -> None:
-    """davidsandberg: any violating negative. A hard negative beside a semi-hard one is left alone."""
+def test_u10_hardest_is_the_nearest_whatever_the_positive() -> None:
+    """The rule that the paper saw collapse early: a hard negative is taken before a semi-hard one."""
     D = torch.full((4, 4), 3.0, dtype=torch.float64)
     D[0] = torch.tensor([0, 1.0, 0.5, 1.1])
-    mined = chosen_by(D, torch.tensor([0, 0, 1, 2]), Triplet(pairs="unordered"))
-    assert mined.coefficients[0].tolist() == [0, 1, 0, -1]
+    mined = chosen_by(D, torch.tensor([0, 0, 1, 2]), Triplet(pairs="unordered", negatives="hardest"))
+    assert mined.coefficients[0].tolist() == [0, 1, -1, 0]
+    assert (int(mined.active), int(mined.semihard)) == (1, 1)
 
 
-def test_trap_10_the_hardest_negative_is_the_nearest() -> None:
-    """adambielski: 'hard' kept the farthest negatives. Fallback and semi-hard choice both take the nearest."""
+@pytest.mark.parametrize("negatives", ["semihard_hardest", "semihard_all"])
+def test_u10_without_upper_bound_the_loss_is_the_same_and_the_counts_are_not(negatives: Negatives) -> None:
+    """Negatives beyond the margin have no loss; they only count as semi-hard."""
+    x, labels = rows(9, 30, spread=0.6), [i // 3 for i in range(30)]
+    bounded, free = (step(Triplet(negatives=negatives, upper_bound=b), x, labels) for b in ("margin", "none"))  # type: ignore[arg-type]
+    assert bounded[0] == free[0]
+    assert torch.equal(bounded[1], free[1])
+    assert bounded[2]["triplets_active"] == free[2]["triplets_active"]
+    assert bounded[2]["triplets_semihard"] < free[2]["triplets_semihard"]
+
+
+def test_u10_without_upper_bound_a_random_draw_may_hit_a_negative_without_loss() -> None:
+    """Of nine farther negatives one lies inside the margin: about a ninth of the draws teaches."""
+    D = torch.full((11, 11), 3.0, dtype=torch.float64)
+    D[0] = torch.tensor([0, 1.0, 1.1, 2, 2, 2, 2, 2, 2, 2, 2])
+    settings, generator = (
+        Triplet(pairs="unordered", negatives="semihard_random", upper_bound="none"),
+        np.random.default_rng(0),
+    )
+    y = torch.tensor([0, 0, *range(1, 10)])
+    active = sum(int(mine(D, y, settings, generator).active) for _ in range(900))
+    assert 60 < active < 140
+
+
+def test_u10_without_upper_bound_the_fallback_waits_until_nothing_is_farther() -> None:
+    """A pair with hard and easy negatives only: skipped by the one bound's fallback, not by the other's."""
     D = torch.full((4, 4), 3.0, dtype=torch.float64)
-    D[0] = torch.tensor([0, 1.0, 1.15, 1.05])
+    D[0] = torch.tensor([0, 1.0, 0.9, 1.5])
     y = torch.tensor([0, 0, 1, 2])
-    assert chosen_by(D, y, Triplet(pairs="unordered")).coefficients[0].tolist() == [0, 1, 0, -1]
-    D[0] = torch.tensor([0, 1.0, 0.9, 0.3])
-    hardest = Triplet(pairs="unordered", fallback="hardest")
-    assert chosen_by(D, y, hardest).coefficients[0].tolist() == [0, 1, 0, -1]
+    for bound, active in (("margin", 1), ("none", 0)):
+        settings = Triplet(pairs="unordered", fallback="hardest", upper_bound=bound)  # type: ignore[arg-type]
+        assert int(chosen_by(D, y, settings).active) == active
 
 
-def test_trap_11_no_farthest_negative_unless_asked() -> None:
-    """TensorFlow Addons: without a semi-hard negative the farthest was taken; here that is `largest`."""
-    D = torch.full((4, 4), 3.0, dtype=torch.float64)
-    D[0] = torch.tensor([0, 1.0, 0.9, 0.3])
-    y = torch.tensor([0, 0, 1, 2])
-    assert not chosen_by(D, y, Triplet(pairs="unordered")).coefficients.any()
-    largest = Triplet(pairs="unordered", fallback="largest")
-    assert chosen_by(D, y, largest).coefficients[0].tolist() == [0, 1, -1, 0]
+def test_a_margin_lost_in_rounding_finds_nothing() -> None:
+    """1 + 1e-9 is 1 in float32: no negative lies between, and no count is negative."""
+    D = torch.ones(4, 4) - torch.eye(4)
+    mined = chosen_by(D, torch.tensor([0, 0, 1, 2]), Triplet(1e-9))
+    assert (int(mined.active), int(mined.semihard)) == (0, 0)

@@ -12,10 +12,11 @@ def parameters(net: nn.Module) -> int:
 
 
 def multiply_adds(net: nn.Module, size: int) -> int:
-    """Multiplications of one face `(1, 3, size, size)` in convolutions and fully connected layers; all else is small.
+    """Products of one face `(1, 3, size, size)` in convolutions and fully connected layers; all else is small.
 
-    Neither biases nor padding are told apart: a bias is no product, and a product with a padded zero is one. FaceNet
-    calls these numbers FLOPS; others count two FLOPs for each. Nothing is computed: a copy without values is run.
+    A product with a padded zero is one; a bias is none (FaceNet's tables, which call these numbers FLOPS, add one for
+    each bias and place: 0.2 % more). Others count two FLOPs for each. Nothing is computed: a copy without values is
+    run.
     """
     products = 0
 

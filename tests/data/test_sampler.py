@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facespace.data.sampler import PeopleByPhotos, Sampler, Shuffled
+from facespace.data.sampler import FaceNetBatches, PeopleByPhotos, Sampler, Shuffled
 from facespace.errors import DataError, UsageError
 
 LABELS = np.repeat(np.arange(12), [1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9])
@@ -46,7 +46,7 @@ def test_no_photo_comes_twice_before_all_of_the_person_came_once() -> None:
             assert len(times) == min(4, COUNTS[int(LABELS[group[0]])])
 
 
-@pytest.mark.parametrize("sampler", [Shuffled(5), PeopleByPhotos(3, 2)])
+@pytest.mark.parametrize("sampler", [Shuffled(5), PeopleByPhotos(3, 2), FaceNetBatches(3, 2, 4)])
 def test_seed_and_epoch_alone_decide(sampler: Sampler) -> None:
     def plan(seed: int, epoch: int) -> NDArray[np.int64]:
         return sampler.epoch(LABELS, seed, epoch)
@@ -78,3 +78,60 @@ def test_settings_that_make_no_batch_are_refused() -> None:
     for people, photos in ((1, 4), (4, 1)):
         with pytest.raises(UsageError):
             PeopleByPhotos(people, photos)
+    for people, photos, negatives in ((0, 4, 9), (4, 1, 9), (4, 4, -1), (1, 4, 0)):
+        with pytest.raises(UsageError):
+            FaceNetBatches(people, photos, negatives)
+
+
+@pytest.mark.parametrize("as_anchors", [False, True])
+def test_a_facenet_batch_is_some_people_and_random_others(as_anchors: bool) -> None:
+    """Up to K photos of each of the P, no photo twice, the rest of other people; single photos serve too."""
+    sampler, extras = FaceNetBatches(2, 4, 3, negatives_as_anchors=as_anchors), Counter[int]()
+    for epoch in range(30):
+        plan = sampler.epoch(LABELS, 0, epoch)
+        assert plan.shape == (10 // 2, sampler.batch) == (5, 11)
+        main: list[int] = []
+        for row in plan.tolist():
+            assert len(set(row)) == len(row)
+            people = list(dict.fromkeys(LABELS[row].tolist()))[:2]
+            wanted = [min(4, COUNTS[person]) for person in people]
+            others = row[sum(wanted) :]
+            assert LABELS[row[: sum(wanted)]].tolist() == np.repeat(people, wanted).tolist()
+            assert not {int(LABELS[i]) for i in others} & set(people)
+            extras.update(others)
+            main += people
+            if not as_anchors:
+                assert len({int(LABELS[i]) for i in others}) == len(others), "no negative finds a positive"
+        assert len(set(main)) == len(main) == 10
+        assert min(COUNTS[person] for person in main) >= 2
+    assert set(extras) == set(range(len(LABELS)))
+
+
+def test_negatives_as_anchors_meet_others_of_their_person() -> None:
+    """Nine photos of ten people, drawn from all they have: somebody comes twice."""
+    pairs = 0
+    for row in FaceNetBatches(2, 4, 9, negatives_as_anchors=True).epoch(LABELS, 0, 0):
+        others = Counter(LABELS[row[8:]].tolist())
+        pairs += sum(count > 1 for count in others.values())
+    assert pairs > 0
+
+
+def test_the_default_facenet_batch_is_that_of_the_paper() -> None:
+    """1,800 photos, about 40 of an identity."""
+    labels = np.repeat(np.arange(600), np.where(np.arange(600) < 50, 45, 1))
+    assert FaceNetBatches().batch == 1800
+    row = FaceNetBatches().epoch(labels, 0, 0)[0]
+    counts = sorted(Counter(labels[row].tolist()).values(), reverse=True)
+    assert counts == [40] * 40 + [1] * 200
+
+
+def test_too_few_negatives_are_refused() -> None:
+    """With the number asked for, filled places included, and the number there is."""
+    with pytest.raises(DataError, match="there are 10 other people"):
+        FaceNetBatches(2, 2, 11).epoch(LABELS, 0, 0)
+    FaceNetBatches(2, 2, 10).epoch(LABELS, 0, 0)
+    FaceNetBatches(2, 2, 11, negatives_as_anchors=True).epoch(LABELS, 0, 0)
+    with pytest.raises(DataError, match="photos of other people"):
+        FaceNetBatches(10, 2, 3, negatives_as_anchors=True).epoch(LABELS, 0, 0)
+    with pytest.raises(DataError, match="people with two photos"):
+        FaceNetBatches(11, 2, 0).epoch(LABELS, 0, 0)

@@ -53,17 +53,10 @@ class PeopleByPhotos:
     def epoch(self, labels: NDArray[np.int64], seed: int, epoch: int) -> Batches:
         """Batches of one epoch. DataError where too few people have two photos."""
         rng = np.random.default_rng((seed, epoch))
-        people, counts = np.unique(labels, return_counts=True)
-        grouped = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-        of = dict(zip(people.tolist(), grouped, strict=True))
-        order = rng.permutation([person for person, photos in of.items() if len(photos) >= 2])
-        steps = len(order) // self.people
-        if steps == 0:
-            raise DataError(
-                f"{len(order)} people with two photos do not make a batch of {self.people}", hint="fewer people a batch"
-            )
-        chosen = [self._photos(of[int(person)], rng) for person in order[: steps * self.people]]
-        return np.concatenate(chosen).reshape(steps, self.people * self.photos)
+        of = _photos_of(labels)
+        order = _people_of_batches(of, self.people, rng)
+        chosen = [self._photos(of[person], rng) for person in order.ravel().tolist()]
+        return np.concatenate(chosen).reshape(len(order), self.people * self.photos)
 
     def _photos(self, photos: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """K photos of one person, none twice before all came once."""
@@ -71,4 +64,78 @@ class PeopleByPhotos:
         return np.concatenate([rng.permutation(photos) for _ in range(rounds)])[: self.photos]
 
 
-Sampler = Shuffled | PeopleByPhotos
+@dataclass(frozen=True)
+class FaceNetBatches:
+    """P people with up to K photos each and random photos of other people, who serve as negatives (section 3.2).
+
+    Every person with two photos or more is one of the P once an epoch, but for those of a last incomplete batch. No
+    photo comes twice in a batch: where a person has fewer than K, more negatives are drawn, so that all batches are of
+    one size, the P people first.
+    """
+
+    people: int = 40
+    photos: int = 40
+    negatives: int = 200
+    """Random photos of people who are not among the P: with the defaults, the paper's 1,800 in a batch."""
+    negatives_as_anchors: bool = False
+    """Whether a negative may find a positive in its batch, and so become an anchor of triplets.
+
+    False: at most one photo each of the other people. True: any of their photos; two of one person are a pair.
+    """
+
+    def __post_init__(self) -> None:
+        if self.people < 1 or self.photos < 2 or self.negatives < 0 or self.people + self.negatives < 2:
+            hint = "people >= 1, photos >= 2, negatives >= 0, and two people or a negative"
+            raise UsageError("triplets need two photos of a person and one of somebody else", hint=hint)
+
+    @property
+    def batch(self) -> int:
+        """Photos in a batch."""
+        return self.people * self.photos + self.negatives
+
+    def epoch(self, labels: NDArray[np.int64], seed: int, epoch: int) -> Batches:
+        """Batches of one epoch. DataError where too few people have two photos, or a batch finds too few negatives."""
+        rng = np.random.default_rng((seed, epoch))
+        of = _photos_of(labels)
+        batches = []
+        for people in _people_of_batches(of, self.people, rng):
+            chosen = np.concatenate([rng.permutation(of[person])[: self.photos] for person in people.tolist()])
+            batches.append(np.concatenate([chosen, self._others(of, people, self.batch - len(chosen), rng)]))
+        return np.stack(batches)
+
+    def _others(
+        self, of: dict[int, NDArray[np.int64]], people: NDArray[np.int64], count: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Photos of people who are not among `people`: of `count` others one each, or whichever of all."""
+        chosen = set(people.tolist())
+        others = [photos for person, photos in of.items() if person not in chosen]
+        choices = np.concatenate(others) if self.negatives_as_anchors and others else np.arange(len(others))
+        if len(choices) < count:
+            what = "photos of other people" if self.negatives_as_anchors else "other people"
+            hint = "fewer people, photos or negatives a batch, or negatives_as_anchors"
+            raise DataError(f"a batch needs {count} random negatives, there are {len(choices)} {what}", hint=hint)
+        drawn: NDArray[np.int64] = rng.choice(choices, count, replace=False)
+        if self.negatives_as_anchors:
+            return drawn
+        return np.array([rng.choice(others[i]) for i in drawn.tolist()], np.int64)
+
+
+def _photos_of(labels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """The positions of each person's photos."""
+    people, counts = np.unique(labels, return_counts=True)
+    grouped = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    return dict(zip(people.tolist(), grouped, strict=True))
+
+
+def _people_of_batches(of: dict[int, NDArray[np.int64]], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Those with two photos or more in random order, `(steps, count)`; DataError where they do not fill one batch."""
+    order = rng.permutation([person for person, photos in of.items() if len(photos) >= 2])
+    steps = len(order) // count
+    if steps == 0:
+        raise DataError(
+            f"{len(order)} people with two photos do not make a batch of {count}", hint="fewer people a batch"
+        )
+    return order[: steps * count].reshape(steps, count)
+
+
+Sampler = Shuffled | PeopleByPhotos | FaceNetBatches

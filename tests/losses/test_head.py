@@ -54,7 +54,7 @@ def test_loss_and_gradients_agree_with_the_paper(margin: Margin, scale: float) -
     """Loss, dL/df and dL/dW to 1e-10 in float64."""
     f, W, y = batch()
     out, df, dW = step(head_with(W, margin, scale), f, y)
-    loss, df_ref, dW_ref = margin_softmax(f.numpy(), W.numpy(), y.tolist(), margin, scale)
+    loss, df_ref, dW_ref, _ = margin_softmax(f.numpy(), W.numpy(), y.tolist(), margin, scale)
     assert float(out.loss) == pytest.approx(loss, rel=1e-10)
     np.testing.assert_allclose(df.numpy(), df_ref, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(dW.numpy(), dW_ref, rtol=1e-9, atol=1e-10)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from facespace.errors import UsageError
+
 KEPT_CELLS = 1 << 25
 """Photos times classes up to which cosines are kept for the backward pass: 128 MiB of float32."""
 BLOCK_CELLS = 1 << 19
@@ -67,12 +69,15 @@ def class_scores(
 ) -> ClassScores:
     """Scores of features float `(N, D)` against class rows `(C, D)`, or `(C, K, D)` with K sub-centres.
 
-    With `unit` the features are unit vectors and rows count by direction alone; otherwise plain products with `bias`
-    `(C,)` are meant. Of K sub-centres the nearest counts, for label and other classes alike, and alone has a gradient.
-    `labels` int64 `(N,)` are rows of `weight`; -1 for a class in another slice. `scale` is `(N,)`. `bend` replaces the
-    other classes' cosines, knowing the label's. With `shards`, `weight` is a slice of the classes: all results are
-    those of the whole, and the gradient of `features` is that of the slice alone.
+    With `unit` the features are unit vectors and rows count by direction alone; otherwise plain products are meant, to
+    which `bias` `(C,)` is added where K = 1. Of K sub-centres the nearest counts, for label and other classes alike,
+    and alone has a gradient. `labels` int64 `(N,)` are rows of `weight`; -1 for a class in another slice. `scale` is
+    `(N,)`. `bend` replaces the other classes' cosines, knowing the label's. With `shards`, `weight` is a slice of the
+    classes, which may be empty: all results are those of the whole; the gradients of `features` and `scale` are the
+    slice's share, and add up to the whole. Raises UsageError for a bias that has no place.
     """
+    if bias is not None and (unit or weight.ndim == 3):
+        raise UsageError("cosines and sub-centres have no bias", hint="leave it out")
     outputs = _ClassScores.apply(features, weight, bias, scale, labels, unit, bend, shards)  # type: ignore[no-untyped-call]
     target, rest, nearest = outputs
     return ClassScores(target, rest, nearest)
@@ -133,7 +138,7 @@ class _ClassScores(torch.autograd.Function):
         rows = _Rows(features, weight, bias, labels, ctx.unit)
         wanted = ctx.needs_input_grad[:4]
         given = (features, weight, bias, scale)
-        slopes = _Slopes(*(torch.zeros_like(x) if want else None for x, want in zip(given, wanted, strict=True)))
+        slopes = _Slopes(*(_zeros(x) if want else None for x, want in zip(given, wanted, strict=True)))
         g_rest = torch.zeros_like(rest) if g_rest is None else g_rest
         for number, block in enumerate(rows.blocks()):
             cosines, inverse = rows.cosines(block, kept[number] if kept else None)
@@ -170,7 +175,8 @@ class _Rows:
 
     def blocks(self) -> Iterator[slice]:
         classes = len(self.weight)
-        size = max(1, BLOCK_CELLS // max(1, len(self.features) * self.weight[0, ..., 0].numel()))
+        centres = self.weight.shape[1:-1].numel()  # 1 without sub-centres; also where a slice has no class
+        size = max(1, BLOCK_CELLS // max(1, len(self.features) * centres))
         return (slice(start, min(start + size, classes)) for start in range(0, classes, size))
 
     def cosines(self, block: slice, kept: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -188,8 +194,8 @@ class _Rows:
 
     def own_cells(self, cells: Tensor, block: slice, value: float) -> Tensor:
         """Set the cells `(N, B)` of the photos' own classes to `value`."""
-        columns = self.labels - block.start
-        inside = ((columns >= 0) & (columns < cells.shape[1]) & (self.labels >= 0)).nonzero()[:, 0]
+        columns = self.labels - block.start  # below 0 for a class in another slice
+        inside = ((columns >= 0) & (columns < cells.shape[1])).nonzero()[:, 0]
         cells[inside, columns[inside]] = value
         return cells
 
@@ -242,6 +248,11 @@ class _Rows:
             slopes.weight.flatten(0, -2).index_add_(0, numbers, steep * (features - along))
         if slopes.bias is not None:
             slopes.bias.index_add_(0, numbers, slope)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """Room for a gradient, contiguous whatever `like` is: blocks of it must be views."""
+    return torch.zeros_like(like, memory_format=torch.contiguous_format)
 
 
 def _nearest_centre(cosines: Tensor) -> Tensor:

@@ -80,11 +80,29 @@ def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data
     assert "Refused: 2 impostor pairs cannot show a FAR of 0.01" in err
 
 
+def test_retrieval_prints_its_figures_and_json_holds_them(model: Path, data: Path) -> None:
+    status, out, err = call(*options(model, data), "--protocol", "retrieval")
+    assert status == 0
+    for word in ("36 queries among 36 photos of 12 people", "recall at 1", "recall at 10", "mean average precision"):
+        assert word in out
+    assert "Refused: recall at 100: the 100 nearest of 35 other photos are all of them" in err
+    status, out, _ = call(*options(model, data), "--protocol", "retrieval", "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert document["protocol"] == "retrieval"
+    assert document["recall_at"][0]["k"] == 1
+    assert 0 <= document["recall_at"][0]["ci95"][0] <= document["recall_at"][0]["recall"] <= 1
+
+
 @pytest.mark.parametrize(
     ("extra", "code", "status"),
     [
         (["--protocol", "lfw"], "usage", 2),
         (["--protocol", "folder", "--folds", "1-2"], "usage", 2),
+        (["--protocol", "retrieval", "--pairs", "{data}/pairs.txt"], "usage", 2),
+        (["--protocol", "retrieval", "--report", "{data}/report.html"], "usage", 2),
+        (["--protocol", "retrieval", "--data", "{data}/p1"], "bad_data", 5),
+        (["--protocol", "retrieval", "--commercial"], "refused", 7),
         (["--pairs", "{data}/pairs.txt", "--folds", "2"], "usage", 2),
         (["--pairs", "{data}/absent.txt"], "bad_data", 5),
         (["--data", "{data}/p1"], "bad_data", 5),

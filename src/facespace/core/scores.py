@@ -80,12 +80,12 @@ def top_k(queries: Vectors, references: Vectors, k: int) -> tuple[NDArray[np.int
     block = max(1, _PRODUCT_CELLS // len(references))
     for start in range(0, len(queries), block):
         for row, similarities in enumerate(queries[start : start + block] @ references.T, start):
-            indices[row] = _best(similarities, k)
+            indices[row] = best(similarities, k)
             scores[row] = similarities[indices[row]]
     return indices, scores
 
 
-def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Indices of the k highest, best first; all ties at the edge are candidates, so the lowest index wins."""
     edge = np.partition(similarities, -k)[-k]
     candidates = np.flatnonzero(similarities >= edge)

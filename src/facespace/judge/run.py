@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,20 @@ NO_FACE = -np.inf
 
 Progress = Callable[[int, int], None]
 """Hears how many photos are done, and of how many."""
+
+
+class PhotoList(Protocol):
+    """What embedding needs of a protocol: photos by name, each once, and their bytes."""
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """Names."""
+        ...
+
+    @property
+    def read(self) -> Callable[[str], bytes]:
+        """Encoded bytes by name; called from several threads."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,7 @@ def align_photo(content: bytes, detector: Detector, policy: Policy) -> AlignedFa
 
 
 def embed_photos(
-    protocol: PairProtocol, embedder: Embedder, detector: Detector, policy: Policy, threads: int, progress: Progress
+    protocol: PhotoList, embedder: Embedder, detector: Detector, policy: Policy, threads: int, progress: Progress
 ) -> Embedded:
     """Embed every photo of the protocol once, on `threads` workers; the result does not depend on their number."""
     names = protocol.photos

@@ -24,11 +24,13 @@ Negatives = Literal["all", "hardest"]
 
 
 class _AgainstRows(Auxiliary, Protocol):
-    def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor: ...
+    def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+        """The unweighted term of unit embeddings and raw rows."""
+        ...
 
 
 class RowTerm(Term):
-    """A term of unit embeddings and unit class rows, without state of its own."""
+    """A term of unit embeddings and class rows, without state of its own."""
 
     def __init__(self, settings: _AgainstRows, classes: int, dim: int) -> None:
         super().__init__(settings, classes, dim)
@@ -37,7 +39,7 @@ class RowTerm(Term):
     def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         """The settings' formula."""
         assert rows is not None  # `_check` has seen to it
-        return self.settings.value(F.normalize(embeddings), labels, F.normalize(rows))
+        return self.settings.value(F.normalize(embeddings), labels, rows)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Intra:
 
     def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """1/(πN) Σ θ_{y_i}."""
-        return angle((embeddings * rows[labels]).sum(1)).mean() / math.pi
+        return angle((embeddings * F.normalize(rows[labels])).sum(1)).mean() / math.pi
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,10 @@ class Inter:
 
     def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """-1/(πN(n-1)) Σ_i Σ_{j≠y_i} arccos(W_{y_i}·W_j)."""
-        every = torch.arange(len(rows), device=rows.device)
+        every, unit = torch.arange(len(rows), device=rows.device), F.normalize(rows)
         anchors = labels if self.anchors == "batch" else every
         other = anchors[:, None] != every[None, :]  # (anchors, n)
-        total = (angle(rows[anchors] @ rows.T) * other).sum()
+        total = (angle(unit[anchors] @ unit.T) * other).sum()
         return -total / (math.pi * max(1, len(anchors) * (len(rows) - 1)))
 
 
@@ -118,7 +120,7 @@ class AgentContrastive:
     def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """Mean over i of D(f_i, W_{y_i}) + Σ_{j≠y_i} [m - D(f_i, W_j)]_+."""
         own, distances = _distances(embeddings, labels, rows)
-        return (own + _chosen(self.margin - distances, self.negatives)).mean()
+        return (own + _short_of(torch.full_like(own, self.margin), distances, self.negatives)).mean()
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class AgentTriplet:
     def value(self, embeddings: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """Mean over i of Σ_{j≠y_i} [m + D(f_i, W_{y_i}) - D(f_i, W_j)]_+."""
         own, distances = _distances(embeddings, labels, rows)
-        return _chosen(self.margin + own[:, None] - distances, self.negatives).mean()
+        return _short_of(self.margin + own, distances, self.negatives).mean()
 
 
 def angle(cos: Tensor) -> Tensor:
@@ -157,15 +159,16 @@ def angle(cos: Tensor) -> Tensor:
 
 def _distances(embeddings: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances to the own row `(N,)`, and to all `(N, n)` with the own one at infinity."""
-    distances = 2 - 2 * embeddings @ rows.T
+    distances = 2 - 2 * embeddings @ F.normalize(rows).T
     column = labels[:, None]
     return distances.gather(1, column)[:, 0], distances.scatter(1, column, math.inf)
 
 
-def _chosen(violation: Tensor, negatives: Negatives) -> Tensor:
-    """Positive violations `(N, n)`, summed per row or the largest of each."""
-    positive = violation.clamp(min=0)
-    return positive.sum(1) if negatives == "all" else positive.amax(1)
+def _short_of(wanted: Tensor, distances: Tensor, negatives: Negatives) -> Tensor:
+    """By how much distances `(N, n)` are shorter than `wanted` `(N,)`: summed per row, or of the shortest alone."""
+    if negatives == "hardest":
+        return (wanted - distances.amin(1)).clamp(min=0)
+    return (wanted[:, None] - distances).clamp(min=0).sum(1)
 
 
 def _check_agent(settings: Auxiliary, margin: float, negatives: str) -> None:

@@ -25,7 +25,9 @@ TINY = 1e-12
 
 
 class _OfBatch(Auxiliary, Protocol):
-    def value(self, embeddings: Tensor, labels: Tensor) -> Tensor: ...
+    def value(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The unweighted term of raw embeddings."""
+        ...
 
 
 class BatchTerm(Term):

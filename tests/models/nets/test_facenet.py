@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from facespace.models.nets.counts import multiply_adds, parameters
 from facespace.models.nets.export import export_onnx
 from facespace.models.nets.facenet import NN1, NN2, NN4, NNS1, NNS2, Maxout
-from facespace.models.nets.inception import Inception, InceptionModule, Layout, Norm, Options, without_five
+from facespace.models.nets.inception import (
+    Inception,
+    InceptionModule,
+    Layout,
+    Norm,
+    Options,
+    ResponseNorm,
+    without_five,
+)
 from facespace.models.nets.trunks import TrunkSpec, build
 
 Printed = list[tuple[str, tuple[int, ...], float, float]]
@@ -285,6 +293,6 @@ def test_options_reach_every_layer(name: str) -> None:
         assert all((layer.bias is None) == (norm == "bn") for layer in convolutions)
         batch = sum(isinstance(layer, nn.BatchNorm2d) for layer in layers)
         assert batch == (len(convolutions) if norm == "bn" else 0)
-        return sum(isinstance(layer, nn.LocalResponseNorm) for layer in layers), batch > 0
+        return sum(isinstance(layer, ResponseNorm) for layer in layers), batch > 0
 
     assert [norms("lrn"), norms("none"), norms("bn")] == [(2, False), (0, False), (0, True)]

@@ -109,6 +109,22 @@ class L2Pool(nn.Module):
         return (squares + self.options.eps).sqrt().to(x.dtype)
 
 
+class ResponseNorm(nn.Module):
+    """x / (1 + 1e-4 / 5 * the squares of five neighbouring channels)^0.75; `(N, C, H, W)` to the same.
+
+    The same as torch's `LocalResponseNorm`, whose pooling in three dimensions takes nearly twice the time on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        squares = F.pad(wide * wide, (0, 0, 0, 0, 2, 2))
+        channels = x.shape[1]
+        near = squares[:, :channels]
+        for i in range(1, 5):
+            near = near + squares[:, i : i + channels]
+        return (wide * (1 + 1e-4 / 5 * near) ** -0.75).to(x.dtype)
+
+
 def convolution(inside: int, outside: int, kernel: int, stride: int, norm: Norm, scale: float = 1.0) -> nn.Sequential:
     """Convolution and ReLU, at the start of He et al. (2015), divided by `scale`; biases at 0.
 
@@ -131,7 +147,7 @@ def dense(inside: int, outside: int, gain: float = 1.0) -> nn.Linear:
 
 def response_norm(norm: Norm) -> nn.Module:
     """What stands where the tables say norm: GoogLeNet's constants, or nothing."""
-    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if norm == "lrn" else nn.Identity()
+    return ResponseNorm() if norm == "lrn" else nn.Identity()
 
 
 def max_pool(stride: int = 2) -> nn.MaxPool2d:

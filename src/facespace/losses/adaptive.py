@@ -64,14 +64,15 @@ class AnnealedSphereFace(Adaptive):
     gamma: float = 0.12
     minimum: float = 5.0
     gradient: Literal["exact", "rescaled"] = "exact"
-    """`rescaled`: ψ's gradient divided by the length of its two coefficients, as the official Caffe layer does."""
+    """`rescaled`: the gradient of ‖x‖·ψ in x divided by the length of its two coefficients, as the official Caffe layer
+    does. There class rows get slope 1 in c; here they get that of x, which is close to it wherever ψ is not flat."""
 
     paper: ClassVar[str] = "Liu et al., SphereFace, CVPR 2017, eq. 7 and section 4.1"
     memory: ClassVar[dict[str, float]] = {"iteration": 0.0}
 
     def __post_init__(self) -> None:
-        if not self.m1 >= 1 or not self.base >= 0 or not self.gamma >= 0 or not self.minimum >= 0:
-            raise UsageError(f"no such margin: {self}", hint="m1 >= 1, and nothing negative")
+        if not all(0 <= x < math.inf for x in (self.m1 - 1, self.base, self.gamma, self.minimum)):
+            raise UsageError(f"no such margin: {self}", hint="m1 >= 1, nothing negative, nothing infinite")
         if self.gradient not in ("exact", "rescaled"):
             raise UsageError(f"gradient = {self.gradient!r} is unknown", hint="exact or rescaled")
 
@@ -85,20 +86,23 @@ class AnnealedSphereFace(Adaptive):
 
     def target_logit(self, cos: Tensor, norms: Tensor, memory: Memory) -> Tensor:
         """(λ·c + ψ)/(1 + λ)."""
-        weight = self.annealing(memory)
+        weight, cos = self.annealing(memory), full_precision(cos)
         psi = SphereFace(self.m1).target_logit(cos)
         if self.gradient == "rescaled":
-            length = self._coefficients(cos.detach())
-            psi = psi / length + (psi - psi / length).detach()
-        return (weight * full_precision(cos) + psi) / (1 + weight)
+            psi = self._rescaled(psi, cos, norms)
+        return (weight * cos + psi) / (1 + weight)
 
-    def _coefficients(self, cos: Tensor) -> Tensor:
-        """√(ψ'² + (ψ - c·ψ')²): d(‖x‖·ψ)/dx = ψ'·w + (ψ - c·ψ')·x/‖x‖ for unit w."""
+    def _rescaled(self, psi: Tensor, cos: Tensor, norms: Tensor) -> Tensor:
+        """ψ, whose gradient is divided by n = √(ψ'² + (ψ - c·ψ')²/‖x‖²): d(‖x‖·ψ)/dx = ψ'·w + (ψ - c·ψ')/‖x‖·x."""
+        norms = norms.clamp(min=1e-12)
         with torch.enable_grad():
-            c = cos.requires_grad_()
-            psi = SphereFace(self.m1).target_logit(c)
-            (slope,) = torch.autograd.grad(psi.sum(), c)
-        return torch.hypot(slope, (psi - c * slope).detach()).clamp(min=1e-12)
+            c = cos.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(SphereFace(self.m1).target_logit(c).sum(), c)
+        n = torch.hypot(slope, (psi.detach() - cos.detach() * slope) / norms.detach()).clamp(min=1e-12)
+        shrunk = psi / n
+        # The head multiplies by ‖x‖, which brings ψ·d‖x‖; what makes that ψ/n·d‖x‖ has value 0.
+        surplus = (shrunk - psi).detach()
+        return shrunk - surplus + surplus * (norms / norms.detach() - 1)
 
     def scales(self, scale: Tensor, norms: Tensor) -> Tensor:
         """‖x‖: the feature is not normalised."""
@@ -119,13 +123,17 @@ class AdaFace(Adaptive):
     """How far norms spread z, which is held in -1..1."""
     momentum: float = 0.01
     """Weight of a new batch in the running mean and deviation of the norms."""
+    guard: float = 0.0
+    """How far cosine and angle of the label are held from their ends, without slope there; the public code has 1e-3."""
 
     paper: ClassVar[str] = "Kim et al., AdaFace, CVPR 2022, eq. 12-15, and its public code"
     memory: ClassVar[dict[str, float]] = {"mean": 20.0, "deviation": 100.0}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.m < math.pi / 2 or not self.h > 0 or not 0 < self.momentum <= 1:
+        if not 0 <= self.m < math.pi / 2 or not 0 < self.h < math.inf or not 0 < self.momentum <= 1:
             raise UsageError(f"no such margin: {self}", hint="0 <= m < pi/2, h > 0, 0 < momentum <= 1")
+        if not 0 <= self.guard < 1:
+            raise UsageError(f"guard = {self.guard} leaves no cosine", hint="0 <= guard < 1, or better 0")
 
     def updated(self, cos: Tensor, norms: Tensor, memory: Memory) -> Memory:
         """Running mean and deviation of the norms; a batch of one has no deviation and leaves it as it was."""
@@ -141,8 +149,13 @@ class AdaFace(Adaptive):
 
     def target_logit(self, cos: Tensor, norms: Tensor, memory: Memory) -> Tensor:
         """cos(θ - m·z) - m - m·z, the angle held in 0..π."""
-        z = self.standing(norms, memory)
-        return margined_cosine(cos, 1.0, -self.m * z, "clamp") - self.m - self.m * z
+        shift = self.m * self.standing(norms, memory)
+        cos = full_precision(cos)
+        if not self.guard:
+            return margined_cosine(cos, 1.0, -shift, "clamp") - self.m - shift
+        turned = margined_cosine(cos.clamp(self.guard - 1, 1 - self.guard), 1.0, -shift, "clamp")
+        most = math.cos(self.guard)  # cos of an angle in guard..π - guard
+        return turned.clamp(-most, most) - self.m - shift
 
     def grown(self, fraction: float) -> Self:
         """m moves from 0 to its full value."""
@@ -166,7 +179,7 @@ class MagFace(Adaptive):
 
     def __post_init__(self) -> None:
         (low, high), (short, long) = self.margins, self.norms
-        if not (0 <= low <= high < math.pi / 2 and 0 < short < long and self.pull >= 0):
+        if not (0 <= low <= high < math.pi / 2 and 0 < short < long < math.inf and 0 <= self.pull < math.inf):
             raise UsageError(f"no such margin: {self}", hint="0 <= margins rising < pi/2, 0 < norms rising, pull >= 0")
         if self.past_pi not in get_args(PastPi):
             raise UsageError(f"past_pi = {self.past_pi!r} is unknown", hint=f"one of {', '.join(get_args(PastPi))}")
@@ -242,7 +255,7 @@ class MVSoftmax(Adaptive):
     bends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.m < math.pi / 2 or not self.t >= 0:
+        if not 0 <= self.m < math.pi / 2 or not 0 <= self.t < math.inf:
             raise UsageError(f"no such margin: {self}", hint="0 <= m < pi/2, t >= 0")
         if self.kind not in ("cosine", "angle") or self.weighting not in ("fixed", "adaptive"):
             raise UsageError(f"no such margin: {self}", hint="kind cosine or angle, weighting fixed or adaptive")
@@ -255,7 +268,7 @@ class MVSoftmax(Adaptive):
         """Hard negatives raised, the others as they are."""
         hard = cos > self.target_logit(target, target, memory)
         steep = 1 + self.t if self.weighting == "adaptive" else 1.0
-        return torch.where(hard, steep * cos + self.t, cos), torch.where(hard, steep, 1.0)
+        return torch.where(hard, steep * cos + self.t, cos), torch.ones_like(cos).masked_fill_(hard, steep)
 
     def grown(self, fraction: float) -> Self:
         """m and t move from 0 to their full values."""

@@ -244,6 +244,7 @@ class Described(nn.Module):
     def __init__(self, net: GroupFace) -> None:
         super().__init__()
         self.net = net
+        self.train(net.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, dim + hidden)`."""

@@ -1,0 +1,137 @@
+"""Pictures of what groups hold: for each group of a GroupFace, the photos in which it is most probable.
+
+The paper looks at its groups so (Kim et al., CVPR 2020): some are a trait one can name, most mix several.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facespace.data.batches import read_crop
+from facespace.data.folder import People
+from facespace.errors import BadImage, DataError, ModelError, UsageError
+from facespace.models.card import write_atomic
+from facespace.models.nets.groupface import GroupFace
+from facespace.models.nets.trunks import load_trunk
+from facespace.train.validate import BLOCK, tensor
+
+Told = Callable[[int, int], None]
+"""Hears of progress: photos done, photos in all."""
+
+
+@dataclass(frozen=True)
+class GroupSheet:
+    """One group, and the picture of it."""
+
+    group: int
+    path: Path
+    share: float
+    """Share of the photos whose most probable group it is."""
+    probability: float
+    """Mean of its probability over all photos."""
+    photos: tuple[str, ...]
+    """Names of those on the sheet, the most probable first, row by row."""
+
+
+def load_groups(weights: Path) -> tuple[GroupFace, int]:
+    """The GroupFace in a `trunk.safetensors`, and the side of its input; ModelError where it has no groups."""
+    net, spec = load_trunk(weights)
+    if not isinstance(net, GroupFace) or net.groups.count == 0:
+        raise ModelError("this network has no groups", file=weights, hint="train one with a GroupFace recipe")
+    return net, spec.size
+
+
+def write_group_sheets(
+    net: GroupFace,
+    people: People,
+    folder: Path,
+    per_group: int = 36,
+    *,
+    size: int = 112,
+    per_person: int = 1,
+    told: Told = lambda done, total: None,
+) -> list[GroupSheet]:
+    """Write `group-00.png`, ... into `folder`, a grid of the most probable photos each, and `groups.json`.
+
+    `per_person` bounds how often one person is on a sheet: a group of one person's photos would tell of identity, not
+    of traits. `size` is the side of the net's input. Photos that are damaged are left out; DataError where all are.
+    """
+    if min(per_group, per_person) < 1:
+        raise UsageError("a sheet without photos shows nothing", hint="per_group and per_person of 1 or more")
+    positions, p = probabilities(net, people, size, told)
+    names = [people.photos[position].name for position in positions]
+    most = p.argmax(1)
+    sheets = []
+    for group in range(p.shape[1]):
+        shown = _most_probable(p[:, group], people.labels[positions], per_group, per_person)
+        path = folder / f"group-{group:02}.png"
+        write_atomic(path, _png([read_crop(people, int(positions[i]), size) for i in shown]))
+        photos = tuple(names[i] for i in shown)
+        sheets.append(GroupSheet(group, path, float((most == group).mean()), float(p[:, group].mean()), photos))
+    rows = [asdict(sheet) | {"path": sheet.path.name} for sheet in sheets]
+    write_atomic(folder / "groups.json", json.dumps(rows, indent=1).encode() + b"\n")
+    return sheets
+
+
+def probabilities(
+    net: GroupFace, people: People, size: int, told: Told
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions `(N,)` of the sound photos, and the probabilities of the groups float32 `(N, K)` in each."""
+    device, was_training = next(net.parameters()).device, net.training
+    positions, rows = [], []
+    net.eval()
+    for start in range(0, len(people.photos), BLOCK):
+        part, faces = _sound(people, range(start, min(start + BLOCK, len(people.photos))), size)
+        if part:
+            with torch.inference_mode():
+                rows.append(net.represent(tensor(np.stack(faces), device)).logits.softmax(1).cpu().numpy())
+            positions += part
+        told(min(start + BLOCK, len(people.photos)), len(people.photos))
+    net.train(was_training)
+    if not rows:
+        raise DataError("not one photo can be read", file=people.root, hint="aligned faces, person/photo.jpg")
+    return np.array(positions), np.concatenate(rows)
+
+
+def _sound(people: People, positions: range, size: int) -> tuple[list[int], list[NDArray[np.uint8]]]:
+    """Those of the positions whose photo is sound, and their faces."""
+    found, faces = [], []
+    for position in positions:
+        try:
+            faces.append(read_crop(people, position, size))
+        except BadImage:
+            continue
+        found.append(position)
+    return found, faces
+
+
+def _most_probable(p: NDArray[np.float32], labels: NDArray[np.int64], count: int, per_person: int) -> list[int]:
+    """Indices of at most `count` largest of `p` `(N,)`, the largest first, at most `per_person` of a label."""
+    chosen: list[int] = []
+    taken: Counter[int] = Counter()
+    for i in np.argsort(-p, kind="stable").tolist():
+        if taken[labels[i]] < per_person:
+            chosen.append(i)
+            taken[labels[i]] += 1
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _png(faces: list[NDArray[np.uint8]]) -> bytes:
+    """Faces RGB `(S, S, 3)` row by row on a grid as square as can be; empty places are white."""
+    columns = math.ceil(math.sqrt(len(faces)))
+    rows, side = math.ceil(len(faces) / columns), faces[0].shape[0]
+    sheet = np.full((rows, columns, side, side, 3), 255, np.uint8)
+    for place, face in enumerate(faces):
+        sheet[place // columns, place % columns] = face
+    picture = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -1,11 +1,13 @@
-"""`facespace model {list, show, pull}`: what is here, what can be fetched, and what a card says."""
+"""`facespace model {list, show, pull, groups}`: what is here and can be fetched, what a card says, what groups hold."""
 
 import json as jsonlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from facespace.cli import options, shell
+from facespace.errors import MissingExtra
 
 if TYPE_CHECKING:
     from facespace.models.zoo import Listed
@@ -17,6 +19,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_models)
     group.command("show")(show)
     group.command("pull")(pull)
+    group.command("groups")(groups)
     app.add_typer(group, name="model")
 
 
@@ -62,6 +65,36 @@ def pull(
         shell.print_json({"path": str(weights), "card": zoo.card_of(weights).as_json()})
     else:
         typer.echo(str(weights))
+
+
+def groups(
+    run: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A GroupFace run's folder, or its .safetensors.")],
+    data: Annotated[Path, typer.Option(help="A folder person/photo.jpg of aligned faces, or a tar of one.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the pictures.")],
+    per_group: Annotated[int, typer.Option(min=1, help="Photos of a group.")] = 36,
+    per_person: Annotated[int, typer.Option(min=1, help="Photos of one person among them.")] = 1,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Show what the groups of a GroupFace hold: a picture per group, of the photos in which it is most probable."""
+    from facespace.data.folder import open_people
+    from facespace.models.convert import TRUNK
+
+    try:
+        from facespace.train.groupsheet import load_groups, write_group_sheets
+    except ImportError as error:
+        raise MissingExtra(f"groups need {error.name}", hint="pip install 'facespace[train]'") from error
+    net, size = load_groups(run / TRUNK if run.is_dir() else run)
+    with shell.progress("Reading photos", quiet=quiet or json) as told:
+        sheets = write_group_sheets(
+            net, open_people(data), output, per_group, size=size, per_person=per_person, told=told
+        )
+    rows = [{"group": s.group, "share": s.share, "probability": s.probability, "file": str(s.path)} for s in sheets]
+    if json:
+        shell.print_json({"groups": rows})
+    else:
+        cells = [[str(s.group), f"{s.share:.1%}", f"{s.probability:.1%}", str(s.path)] for s in sheets]
+        shell.show_table(["group", "photos", "mean probability", "picture"], cells)
 
 
 def _cells(row: "Listed") -> list[str]:

@@ -1,8 +1,11 @@
 """Fixtures that every floor's tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small tensors, and as many test processes as cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -12,8 +12,16 @@ from tiny_training import TINY
 
 from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.errors import UsageError
-from facespace.losses.margins import ArcFace
+from facespace.losses.adaptive import AnnealedSphereFace
+from facespace.losses.agents import Intra
+from facespace.losses.auxiliary import Ring
+from facespace.losses.broadface import Memory
+from facespace.losses.groupface import GroupLabels
+from facespace.losses.harmonic import Harmonic
+from facespace.losses.margins import ArcFace, Softmax
+from facespace.losses.offline import Offline
 from facespace.losses.triplet import Triplet
+from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TrunkSpec
 from facespace.train.recipe import SGD, Labels, Recipe, Teacher
 from facespace.train.recipes import RECIPES, recipe
@@ -73,6 +81,18 @@ def test_stages_that_do_not_lead_to_the_trunk_s_side_are_refused(stages: tuple[t
     [
         {"labels": None},
         {"labels": None, "triplet": Triplet()},
+        {"labels": None, "memory": Memory(64), "teacher": Teacher()},
+        {"labels": Labels(ArcFace(), sample=0.5), "memory": Memory(64)},
+        {"group_labels": GroupLabels()},
+        {"trunk": TrunkSpec("iresnet10-tiny", 48, 16, Groups(0, shared=32)), "group_labels": GroupLabels()},
+        {"auxiliary": (Intra(),), "labels": None, "teacher": Teacher()},
+        {"auxiliary": (Intra(),), "labels": Labels(ArcFace(), centres=3)},
+        {"auxiliary": (Intra(),), "labels": Labels(Softmax())},
+        {"auxiliary": (Ring(), Ring(0.2))},
+        {"offline": Offline()},
+        {"harmonic": Harmonic()},
+        {"mislabelled": 1.0},
+        {"mislabelled": -0.1},
         {"triplet": Triplet(), "sampler": Shuffled(8)},
         {"epochs": 0},
         {"epochs": math.nan},
@@ -95,11 +115,24 @@ def test_contradictions_are_refused_when_a_recipe_is_made(changes: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "changes", [{"growth": (0.6, 0.3)}, {"growth": (-0.1, 0.3)}, {"growth": (0, 2)}, {"weight": 0}]
+    "changes",
+    [
+        {"growth": (0.6, 0.3)},
+        {"growth": (-0.1, 0.3)},
+        {"growth": (0, 2)},
+        {"weight": 0},
+        {"centres": 0},
+        {"sample": 0.0},
+        {"margin": Softmax(), "centres": 3},
+        {"margin": Softmax(), "sample": 0.5},
+        {"margin": Softmax(), "learn_scale": True},
+        {"margin": AnnealedSphereFace(), "learn_scale": True},
+    ],
+    ids=str,
 )
 def test_labels_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Labels(ArcFace(), **changes)
+        Labels(**{"margin": ArcFace()} | changes)
 
 
 def variants(of: Recipe) -> list[Recipe]:
@@ -109,7 +142,12 @@ def variants(of: Recipe) -> list[Recipe]:
         "trunk": TrunkSpec("iresnet10-narrow", 48, 16),
         "epochs": 4.0,
         "labels": Labels(ArcFace(0.31), scale=16.0, growth=(0.2, 0.7)),
+        "memory": Memory(64),
+        "group_labels": GroupLabels(),
+        "auxiliary": (Ring(),),
         "triplet": Triplet(),
+        "offline": Offline(),
+        "harmonic": Harmonic(),
         "teacher": Teacher(),
         "sampler": PeopleByPhotos(4, 2),
         "augment": dataclasses.replace(of.augment, light=0.21),
@@ -121,11 +159,24 @@ def variants(of: Recipe) -> list[Recipe]:
         "clip_norm": 4.0,
         "autocast": "auto",
         "held_out": 5,
+        "mislabelled": 0.2,
         "seed": 1,
     }
     assert changed.keys() == {field.name for field in dataclasses.fields(Recipe)}
     sampled = dataclasses.replace(of, sampler=PeopleByPhotos(4, 3))
-    return [dataclasses.replace(sampled if name == "triplet" else of, **{name: v}) for name, v in changed.items()]
+    grouped = dataclasses.replace(of, trunk=dataclasses.replace(of.trunk, groups=Groups(4, shared=32, hidden=8)))
+    needs = {
+        "triplet": sampled,
+        "harmonic": sampled,
+        "offline": dataclasses.replace(sampled, triplet=Triplet(0.3)),
+        "group_labels": grouped,
+    }
+    return [
+        sampled,
+        grouped,
+        needs["offline"],
+        *(dataclasses.replace(needs.get(name, of), **{name: v}) for name, v in changed.items()),
+    ]
 
 
 def test_the_digest_tells_every_setting_apart_and_nothing_else() -> None:

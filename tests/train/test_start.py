@@ -9,9 +9,13 @@ import torch
 from tiny_training import TINY, quick_export, write_people
 
 from facespace.errors import ModelError, TrainingError
+from facespace.losses.groupface import GroupLabels
+from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TrunkSpec, load_trunk
 from facespace.train import outcome
 from facespace.train.loop import train
+from facespace.train.runlog import read_log
+from facespace.train.start import CLASSES, read_rows
 
 LAST = replace(TINY, resolutions=(), optimiser=replace(TINY.optimiser, rate=1e-12), epochs=0.2, warmup=0.0)
 """One step that moves nothing to speak of."""
@@ -44,6 +48,59 @@ def test_a_run_belongs_to_the_weights_it_began_with(tmp_path: Path) -> None:
 def test_weights_of_another_trunk_are_refused(tmp_path: Path) -> None:
     data = write_people(tmp_path / "people")
     train(LAST, data, tmp_path / "first")
-    other = replace(LAST, trunk=TrunkSpec("iresnet10-tiny", 48, 20))
+    other = replace(LAST, trunk=TrunkSpec("iresnet10-narrow", 48, 16))
     with pytest.raises(ModelError, match="trunk"):
         train(other, data, tmp_path / "second", start=tmp_path / "first")
+
+
+def test_class_rows_come_along_for_the_same_people_alone(tmp_path: Path) -> None:
+    """The rows of a run go into a head on the same people, into each sub-centre too; not into one on other people."""
+    data = write_people(tmp_path / "people")
+    train(replace(TINY, epochs=1), data, tmp_path / "first")
+    rows, _ = read_rows(tmp_path / "first" / CLASSES)
+    assert rows is not None
+    train(LAST, data, tmp_path / "same", start=tmp_path / "first")
+    same, _ = read_rows(tmp_path / "same" / CLASSES)
+    torch.testing.assert_close(same, rows, rtol=0, atol=1e-6)
+
+    assert LAST.labels is not None
+    several = replace(LAST, labels=replace(LAST.labels, centres=3))
+    train(several, data, tmp_path / "several", start=tmp_path / "first")
+    centres, _ = read_rows(tmp_path / "several" / CLASSES)
+    assert centres is not None
+    assert centres.shape == (8, 3, 16)
+    assert (centres - rows[:, None]).abs().max() < 0.1
+    assert not torch.equal(centres[:, 0], centres[:, 1])
+
+    train(replace(LAST, seed=1), data, tmp_path / "others", start=tmp_path / "first")  # other people held out
+    others, _ = read_rows(tmp_path / "others" / CLASSES)
+    assert others is not None
+    assert (others - rows).abs().max() > 0.02
+
+
+def test_what_does_not_fit_stays_fresh_and_is_named(tmp_path: Path) -> None:
+    """A network with groups begins with the trunk of one without; another length makes the embedding layer anew."""
+    data = write_people(tmp_path / "people")
+    wide = replace(TINY, trunk=TrunkSpec("iresnet10-tiny", 48, 32), epochs=1)
+    first = train(wide, data, tmp_path / "first")
+    old = load_trunk(first.weights)[0].state_dict()
+    groups = Groups(4, shared=32, hidden=8)
+    grouped = replace(LAST, trunk=TrunkSpec("iresnet10-tiny", 48, 16, groups), group_labels=GroupLabels())
+    after = train(grouped, data, tmp_path / "grouped", start=tmp_path / "first")
+    new = load_trunk(after.weights)[0].state_dict()
+    assert torch.allclose(new["trunk.fc.weight"], old["fc.weight"], atol=1e-6)
+    begin = next(row for row in read_log(tmp_path / "grouped" / "log.jsonl") if row["kind"] == "begin")
+    assert {name.split(".")[0] for name in begin["fresh"]} == {"instance", "members", "decision"}
+
+    train(LAST, data, tmp_path / "short", start=tmp_path / "first")
+    begin = next(row for row in read_log(tmp_path / "short" / "log.jsonl") if row["kind"] == "begin")
+    assert {name.split(".")[0] for name in begin["fresh"]} == {"fc", "features"}
+
+
+def test_damaged_class_rows_are_refused(tmp_path: Path) -> None:
+    data = write_people(tmp_path / "people")
+    train(LAST, data, tmp_path / "first")
+    (tmp_path / "first" / CLASSES).write_bytes(b"no weights")
+    with pytest.raises(ModelError) as error:
+        train(LAST, data, tmp_path / "second", start=tmp_path / "first")
+    assert error.value.hint

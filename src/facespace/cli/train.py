@@ -36,6 +36,12 @@ def train(
     start: Annotated[
         Path | None, typer.Option(help="A finished run, or its trunk.safetensors, to begin with its weights.")
     ] = None,
+    clean_with: Annotated[
+        Path | None,
+        typer.Option(
+            help="A finished run with sub-centres on the same data: leave out the photos it finds mislabelled."
+        ),
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the photos, instead of the recipe's.")] = None,
     held_out: Annotated[int | None, typer.Option(help="People kept out to choose among the states.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
@@ -65,7 +71,14 @@ def train(
     where = Where(device, threads, workers, save_every=save_every)
     with progress(quiet) as listen:
         outcome = train_model(
-            chosen, data, run or Path("runs") / chosen.name, teacher=taught_by, start=start, where=where, listen=listen
+            chosen,
+            data,
+            run or Path("runs") / chosen.name,
+            teacher=taught_by,
+            start=start,
+            clean_with=clean_with,
+            where=where,
+            listen=listen,
         )
     document = {
         "run": str(outcome.run),

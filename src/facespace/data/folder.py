@@ -62,6 +62,20 @@ class People:
         """The same source, restricted to some people."""
         return People(self.root, tuple(p for p in self.photos if p.person in people), self.read_bytes)
 
+    def without(self, photos: frozenset[str]) -> "People":
+        """The same source without some photos, by name; a person who loses all is gone."""
+        return People(self.root, tuple(p for p in self.photos if p.name not in photos), self.read_bytes)
+
+    def mislabelled(self, share: float, seed: int) -> "People":
+        """The same photos, but a share of them, chosen by the seed, go under a random other person's name."""
+        rng = np.random.default_rng((seed, len(self.photos)))
+        wrong = rng.permutation(len(self.photos))[: round(share * len(self.photos))]
+        photos, count = list(self.photos), len(self.names)
+        for i in wrong.tolist():
+            other = (int(self.labels[i]) + int(rng.integers(1, count))) % count
+            photos[i] = PhotoRef(self.names[other], photos[i].name)
+        return People(self.root, tuple(photos), self.read_bytes)
+
 
 def open_people(path: str | Path) -> People:
     """List a folder `person/photo.jpg` or an uncompressed tar of one; the person is the folder that holds the photo.

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facespace.errors import DataError, UsageError
-from facespace.losses.adaptive import Adaptive
+from facespace.losses.adaptive import Adaptive, AnnealedSphereFace
 from facespace.losses.classes import Bend, ClassScores, Shards, class_scores, own_cosines
 from facespace.losses.margins import Margin, full_precision
 
@@ -25,6 +25,19 @@ class HeadOutput:
     """Scalar with its graph, float32 (float64 where the embeddings are)."""
     logs: dict[str, float]
     """Figures of the batch; what the batch cannot define is left out."""
+
+
+def check_margin(margin: AnyMargin, centres: int = 1, sample: float = 1.0, learn_scale: bool = False) -> None:
+    """UsageError where a margin cannot have so many sub-centres, sampled classes, or a learned scale."""
+    if centres < 1 or not 0 < sample <= 1:
+        raise UsageError(f"centres = {centres}, sample = {sample}", hint="centres >= 1, 0 < sample <= 1")
+    if not margin.normalised and (centres > 1 or sample < 1 or learn_scale):
+        hint = "NormFace is softmax on cosines"
+        raise UsageError("plain softmax has no sub-centres, no sampled classes and no scale", hint=hint)
+    if isinstance(margin, AnnealedSphereFace) and learn_scale:
+        raise UsageError(
+            "the scale of the original SphereFace is the length of the embedding", hint="learn_scale=False"
+        )
 
 
 class Classifier(NamedTuple):
@@ -65,6 +78,9 @@ class MarginHead(nn.Module):
     """
 
     steps: Tensor
+    judged: Tensor
+    """Classes that a batch was judged against since the last step of the optimiser, bool `(classes,)`, where sampled
+    (see `losses.unsampled`)."""
 
     def __init__(
         self,
@@ -83,11 +99,9 @@ class MarginHead(nn.Module):
         if classes < 1 or dim < 1 or centres < 1 or not 0 < scale < math.inf:
             hint = "all must be > 0"
             raise UsageError(f"no head with {classes} classes of {centres}, dimension {dim}, scale {scale}", hint=hint)
-        if not 0 < sample <= 1 or seed < 0:
-            raise UsageError(f"sample = {sample}, seed = {seed}", hint="0 < sample <= 1, seed >= 0")
-        if not margin.normalised and (centres > 1 or sample < 1 or learn_scale):
-            hint = "NormFace is softmax on cosines"
-            raise UsageError("plain softmax has no sub-centres, no sampled classes and no scale", hint=hint)
+        if seed < 0:
+            raise UsageError(f"seed = {seed} is negative", hint="give 0 or more")
+        check_margin(margin, centres, sample, learn_scale)
         self._margin = margin
         self.sample, self.seed = sample, seed
         shape = (classes, dim) if centres == 1 else (classes, centres, dim)
@@ -97,6 +111,8 @@ class MarginHead(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale))) if learn_scale else None
         self.shards: Shards | None = None
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64) if sample < 1 else None)
+        judged = torch.zeros(classes, dtype=torch.bool) if sample < 1 else None
+        self.register_buffer("judged", judged, persistent=False)
         for name, start in (margin.memory if isinstance(margin, Adaptive) else {}).items():
             self.register_buffer(f"memory_{name}", torch.tensor(start))
 
@@ -145,6 +161,7 @@ class MarginHead(nn.Module):
             rows, part = labels, self.classifier
             if self.sample < 1 and self.training:
                 chosen, rows = self._sampled(labels)
+                self.judged[chosen] = True
                 part = part._replace(weight=part.weight[chosen])
             photos = self.photo_losses(features, rows, part)
             loss = photos.losses.mean() + self.penalty(features)
@@ -194,12 +211,13 @@ class MarginHead(nn.Module):
         cosines = own_cosines(F.normalize(features), self.weight, labels, self.shards)
         seen = margin.updated(cosines, torch.linalg.vector_norm(features, dim=1), self.memory)
         for name, value in self.memory.items():
-            value.copy_(seen[name])
+            # One batch that is not finite must not spoil all that follow.
+            value.copy_(torch.where(seen[name].isfinite(), seen[name], value))
 
     def _bend(self, margin: Adaptive) -> Bend | None:
         if not margin.bends:
             return None
-        memory = self.memory
+        memory = {name: value.clone() for name, value in self.memory.items()}  # the backward pass reads it again
         return lambda cosines, target: margin.others(cosines, target, memory)
 
     @torch.no_grad()

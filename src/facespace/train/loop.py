@@ -21,11 +21,14 @@ from facespace.data.folder import People, open_people
 from facespace.data.splits import split_people
 from facespace.errors import DeviceUnavailable, UsageError
 from facespace.train import validate
+from facespace.train.cleaning import cleaned
+from facespace.train.mining import mined_batches
 from facespace.train.outcome import Outcome, finish
 from facespace.train.recipe import Recipe
 from facespace.train.runlog import RunLog, claim
 from facespace.train.schedule import rate, side
-from facespace.train.state import Start, State
+from facespace.train.start import Start
+from facespace.train.state import State
 from facespace.train.teacher import teacher_vectors
 
 Listener = Callable[[dict[str, Any]], None]
@@ -58,44 +61,50 @@ def train(
     *,
     teacher: Embedder | None = None,
     start: Path | None = None,
+    clean_with: Path | None = None,
     where: Where | None = None,
     listen: Listener = lambda row: None,
 ) -> Outcome:
     """Train `recipe` on the people in `data` into the folder `run`, or go on where it stopped there.
 
-    `start` is a finished run, or its `trunk.safetensors`, whose weights the trunk begins with. `listen` hears every row
-    of the log. Raises TrainingError where `run` belongs to another recipe or data, or where the loss stays non-finite;
-    DataError for data that cannot be trained on; UsageError for a teacher too many or few.
+    `start` is a finished run, or its `trunk.safetensors`, whose weights the training begins with; `clean_with` one of a
+    recipe with sub-centres, whose doubts about photos are taken for true. `listen` hears every row of the log. Raises
+    TrainingError where `run` belongs to another recipe or data, or where the loss stays non-finite; DataError for data
+    that cannot be trained on; UsageError for a teacher too many or few.
     """
     where, run = where or Where(), Path(run)
     device = prepare(recipe, teacher, where)
     everyone = data if isinstance(data, People) else open_people(data)
     people, held = split_people(everyone, recipe.held_out, recipe.seed)
+    people = people.mislabelled(recipe.mislabelled, recipe.seed) if recipe.mislabelled else people
     first = None if start is None else Start.read(start, recipe)
-    claim(run, recipe, everyone, teacher, None if first is None else first.digest)
+    clean = None if clean_with is None else cleaned(people, clean_with)
+    people = people if clean is None else clean.people
+    claim(run, recipe, everyone, teacher, *(None if part is None else part.digest for part in (first, clean)))
     targets = None if teacher is None else teacher_targets(everyone, people, teacher, listen)
     held_out = validate.read_held_out(held, recipe.trunk.size) if held.photos else None
 
     state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device)
-    if first is not None:
-        state.trunk.load_state_dict(first.trunk)
+    fresh = [] if first is None else first.into(recipe, state.trunk, state.objective.margin_head, people)
     passed = state.resume(run)
     reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad)
     with RunLog(run, state.step, listen) as log, contextlib.closing(stream(recipe, reader, state)) as batches:
         for sentence in passed:
             log.note("warning", step=state.step, message=sentence)
+        if state.step == 0 and (fresh or clean):
+            log.note("begin", step=0, fresh=fresh, dropped=list(clean.dropped) if clean else [])
         while state.step < state.total:
             progress, statistics = state.step / state.total, state.statistics()
             state.set_rate(rate(recipe.optimiser.rate, recipe.schedule, state.warmup, state.step, state.total))
             state.optimiser.zero_grad(set_to_none=True)
+            state.freeze(progress)
             rows: list[dict[str, float]] = []
             for _ in range(recipe.accumulate):
                 batch = next(batches)
                 faces = validate.tensor(batch.faces, device)
-                with state.autocast(faces):
-                    embeddings = state.trunk(faces)
+                embeddings, grouped = state.represent(faces)
                 wanted = None if targets is None else targets_of(targets, batch, device)
-                out = state.objective(embeddings, batch, wanted, progress)
+                out = state.objective(embeddings, batch, wanted, progress, grouped)
                 (out.loss / recipe.accumulate).backward()
                 rows.append({"loss": float(out.loss.detach())} | out.logs)
             logs, norm, side_px = averaged(rows), state.clip(recipe.clip_norm), batch.faces.shape[1]
@@ -110,14 +119,14 @@ def train(
                 state.consider(validate.score(state.trunk, held_out, side_px), log, side_px)
             if state.step % where.save_every == 0 or state.step == state.total:
                 state.save(run)
-        return finish(state, run, log, everyone, teacher, first)
+        return finish(state, run, log, everyone, people, teacher, first)
 
 
 def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.device:
     """Check what is asked against what is there, and set torch's threads; the device."""
-    if recipe.teacher is not None and teacher is None:
+    if recipe.wants_teacher and teacher is None:
         raise UsageError(f"recipe {recipe.name!r} learns from a teacher", hint="name one: --teacher MODEL")
-    if recipe.teacher is None and teacher is not None:
+    if not recipe.wants_teacher and teacher is not None:
         raise UsageError(
             f"recipe {recipe.name!r} has no use for a teacher", hint="leave --teacher out, or take another recipe"
         )
@@ -135,6 +144,8 @@ def averaged(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def stream(recipe: Recipe, reader: Reader, state: State) -> Generator[Batch]:
     """Batches from the state's position on, epoch after epoch, at the resolution of their step."""
+    if recipe.offline is not None:
+        yield from mined_batches(reader, state)
     epoch, start = divmod(state.step * recipe.accumulate, state.per_epoch)
     while True:
         plan = recipe.sampler.epoch(reader.people.labels, recipe.seed, epoch)

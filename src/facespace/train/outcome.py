@@ -12,7 +12,8 @@ from facespace.models.nets.export import export_onnx
 from facespace.models.nets.trunks import build, save_trunk
 from facespace.train.recipe import Recipe
 from facespace.train.runlog import RunLog
-from facespace.train.state import Start, State
+from facespace.train.start import CLASSES, TRUNK, Start, save_rows
+from facespace.train.state import State
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,28 @@ class Outcome:
 
 
 def finish(
-    state: State, run: Path, log: RunLog, people: People, teacher: Embedder | None, start: Start | None
+    state: State,
+    run: Path,
+    log: RunLog,
+    everyone: People,
+    people: People,
+    teacher: Embedder | None,
+    start: Start | None,
 ) -> Outcome:
-    """Write the chosen weights, their ONNX form and the cards into `run`."""
+    """Write the chosen weights, their ONNX form and the cards into `run`; the class rows of `people` as they end."""
     recipe, bad = state.recipe, state.bad
     taught = "" if teacher is None else f", taught by {teacher.name} ({teacher.contract})"
     begun = "" if start is None else f", begun with weights {start.digest[:16]}"
     trunk = build(recipe.trunk)
     trunk.load_state_dict(state.best["trunk"] if state.best else state.trunk.state_dict())
     step, figures = (state.best["step"], state.best["figures"]) if state.best else (state.step, {})
-    weights, onnx = run / "trunk.safetensors", run / "model.onnx"
+    weights, onnx = run / TRUNK, run / "model.onnx"
     save_trunk(weights, trunk, recipe.trunk)
+    if (head := state.objective.margin_head) is not None:
+        save_rows(run / CLASSES, head, people)
     distance = export_onnx(trunk, recipe.trunk, onnx)
     for path in (weights, onnx):
-        write_card(_card(path, recipe, people, taught + begun, figures), path)
+        write_card(_card(path, recipe, everyone, taught + begun, figures), path)
     for name, reason in sorted(bad.items()):
         log.note("left_out", step=state.step, file=name, message=reason)
     log.note("end", step=state.step, chosen=step, onnx_distance=distance, **figures)

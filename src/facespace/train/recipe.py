@@ -4,13 +4,19 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from facespace.data.augment import Augment
-from facespace.data.sampler import PeopleByPhotos, Sampler, Shuffled
+from facespace.data.sampler import Sampler, Shuffled
 from facespace.errors import UsageError
-from facespace.losses.margins import Margin
+from facespace.losses.broadface import Memory
+from facespace.losses.groupface import GroupLabels
+from facespace.losses.harmonic import Harmonic
+from facespace.losses.head import AnyMargin, check_margin
+from facespace.losses.offline import Offline
+from facespace.losses.term import Auxiliary
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.trunks import TrunkSpec
 from facespace.train.schedule import Cosine, Resolution, Schedule, check_stages
@@ -20,10 +26,16 @@ from facespace.train.schedule import Cosine, Resolution, Schedule, check_stages
 class Labels:
     """Learning from who is in the photo, with a margin-softmax over the training people."""
 
-    margin: Margin
+    margin: AnyMargin
     """The margin in full force."""
     scale: float = 64.0
     """Scale s of the cosines."""
+    learn_scale: bool = False
+    """Whether s is learned from there (NormFace)."""
+    centres: int = 1
+    """Sub-centres of each person (sub-centre ArcFace: 3)."""
+    sample: float = 1.0
+    """Share of the people that a batch is judged against, its own always among them (Partial FC: 0.1)."""
     growth: tuple[float, float] = (0.0, 0.0)
     """The margin grows linearly from nothing to full between these shares of the training."""
     weight: float = 1.0
@@ -35,6 +47,7 @@ class Labels:
             raise UsageError(
                 f"labels: growth {self.growth} and weight {self.weight} need 0 <= start <= end <= 1 and > 0"
             )
+        check_margin(self.margin, self.centres, self.sample, self.learn_scale)
 
 
 @dataclass(frozen=True)
@@ -86,8 +99,18 @@ class Recipe:
     """Passes over the training photos (of a sampler's epochs); a fraction is allowed."""
     labels: Labels | None = None
     """Margin-softmax on the people, or none."""
+    memory: Memory | None = None
+    """BroadFace's queue, for the class rows of `labels` to learn from, or none."""
+    group_labels: GroupLabels | None = None
+    """GroupFace's second loss, for a trunk with groups, or none."""
+    auxiliary: tuple[Auxiliary, ...] = ()
+    """Terms beside the main loss."""
     triplet: Triplet | None = None
     """FaceNet's loss, or none."""
+    offline: Offline | None = None
+    """Batches made of triplets that were mined with the network of some steps ago, or none."""
+    harmonic: Harmonic | None = None
+    """Vectors that can be compared with those of an older model, which is named as the teacher at the command."""
     teacher: Teacher | None = None
     """A teacher's vectors as targets, or none; which teacher is said at the command."""
     sampler: Sampler = field(default_factory=Shuffled)
@@ -109,18 +132,47 @@ class Recipe:
     """bf16 arithmetic in the trunk: never, where a probe finds it faster, or always."""
     held_out: int = 100
     """People kept out of the training to choose among its states."""
+    mislabelled: float = 0.0
+    """Share of the training photos that are given somebody else's name, to learn what noise does."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.labels is None and self.triplet is None and self.teacher is None:
-            raise UsageError(f"recipe {self.name!r} has nothing to learn from", hint="labels, triplet or teacher")
-        if self.triplet is not None and not isinstance(self.sampler, PeopleByPhotos):
-            raise UsageError("triplets need batches of people by photos", hint="sampler=PeopleByPhotos(...)")
+        for forbidden, what, hint in self._contradictions():
+            if forbidden:
+                raise UsageError(f"recipe {self.name!r}: {what}", hint=hint)
         if not 0 < self.epochs < math.inf or self.accumulate < 1 or not 0 <= self.warmup < 1 or self.held_out < 0:
             raise UsageError(f"recipe {self.name!r}: epochs > 0, accumulate >= 1, 0 <= warmup < 1, held_out >= 0")
         if not self.optimiser.rate > 0 or not self.clip_norm >= 0 or self.seed < 0:
             raise UsageError(f"recipe {self.name!r}: rate > 0, clip_norm >= 0, seed >= 0")
         check_stages(self.stages, self.trunk.size)
+
+    def _contradictions(self) -> Iterator[tuple[bool, str, str]]:
+        """What cannot be put together: (whether this recipe does, in words, what to do)."""
+        labels, groups = self.labels, self.trunk.groups
+        mined, pairs = self.triplet or self.harmonic, not isinstance(self.sampler, Shuffled)
+        has_goal = labels or mined or self.teacher
+        yield not has_goal, "there is nothing to learn from", "labels, triplet, harmonic or teacher"
+        yield bool(mined) and not pairs, "triplets need batches of people by photos", "sampler=PeopleByPhotos(...)"
+        yield self.offline is not None and self.triplet is None, "offline mining needs a triplet loss", "triplet=..."
+        yield self.memory is not None and labels is None, "a queue teaches class rows, and there are none", "labels=..."
+        yield (
+            self.memory is not None and labels is not None and labels.sample < 1,
+            "a queue is for all people to see, not for a sample of them",
+            "sample=1, or no memory",
+        )
+        count = 0 if groups is None else groups.count
+        yield self.group_labels is not None and count == 0, "group labels need groups", "trunk=TrunkSpec(groups=...)"
+        reads = [term.name for term in self.auxiliary if term.reads_classes]
+        plain_rows = labels is not None and labels.centres == 1 and labels.margin.normalised
+        yield bool(reads) and not plain_rows, f"{reads} compare with class rows", "labels with a margin, centres=1"
+        names = [term.name for term in self.auxiliary]
+        yield len(set(names)) < len(names), f"a term comes twice in {names}", "give it once, with its weight"
+        yield not 0 <= self.mislabelled < 1, f"mislabelled = {self.mislabelled}", "a share in 0..1 without 1"
+
+    @property
+    def wants_teacher(self) -> bool:
+        """Whether the command must name a model whose vectors are learnt from."""
+        return self.teacher is not None or self.harmonic is not None
 
     @property
     def stages(self) -> tuple[Resolution, ...]:

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from facespace.train.state import State
 
 
-def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None, start: str | None = None) -> None:
-    """Make a run folder one of this recipe, data, teacher and start weights (their digest).
+def claim(
+    run: Path,
+    recipe: Recipe,
+    people: People,
+    teacher: Embedder | None,
+    start: str | None = None,
+    clean_with: str | None = None,
+) -> None:
+    """Make a run folder one of this recipe, data, teacher, start weights and cleaning weights (their digests).
 
     Raises TrainingError where it is another training's.
 
@@ -32,6 +39,7 @@ def claim(run: Path, recipe: Recipe, people: People, teacher: Embedder | None, s
         "data": {"digest": people.digest, "people": len(people.names), "photos": len(people.photos)},
         "teacher": None if teacher is None else {"name": teacher.name, "contract": teacher.contract},
         "start": start,
+        "clean_with": clean_with,
     }
     path, content = run / "run.json", json.dumps(owner, indent=1, sort_keys=True) + "\n"
     if not path.is_file():

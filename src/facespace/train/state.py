@@ -1,7 +1,6 @@
 """All that a training carries from step to step, and its way into and out of a checkpoint."""
 
 import contextlib
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facespace.errors import ModelError, TrainingError
-from facespace.models.nets.trunks import build, load_trunk
+from facespace.errors import TrainingError
+from facespace.models.nets.groupface import Grouped, GroupFace
+from facespace.models.nets.trunks import build
 from facespace.train import checkpoint
 from facespace.train.objective import Objective
 from facespace.train.precision import bf16_is_faster
 from facespace.train.recipe import SGD, AdaGrad, AdamW, Recipe
+from facespace.train.start import embedding_layer
 
 SELECTED_BY = "tar_at_far_1e-2"
 """The figure on held-out people by which the best state is chosen."""
@@ -28,24 +29,6 @@ class Notes(Protocol):
     def note(self, kind: str, **what: Any) -> None:
         """A row of the log."""
         ...
-
-
-@dataclass(frozen=True)
-class Start:
-    """Weights of a finished training that another begins with."""
-
-    trunk: dict[str, Tensor]
-    digest: str
-    """SHA-256 of their file."""
-
-    @classmethod
-    def read(cls, path: Path, recipe: Recipe) -> "Start":
-        """From a run's folder or its `trunk.safetensors`; ModelError where they are not of the recipe's trunk."""
-        weights = path / "trunk.safetensors" if path.is_dir() else path
-        trunk, spec = load_trunk(weights)
-        if spec != recipe.trunk:
-            raise ModelError(f"is of {spec}, the recipe's trunk is {recipe.trunk}", file=weights)
-        return cls(trunk.state_dict(), hashlib.sha256(weights.read_bytes()).hexdigest())
 
 
 @dataclass
@@ -70,6 +53,12 @@ class State:
     """The chosen state so far: `score`, `step`, `figures`, `trunk` (weights)."""
     bad: dict[str, str] = field(default_factory=dict)
     """Photos left out so far, and why."""
+    mined: Tensor | None = None
+    """Batches int64 `(steps, batch)` of the present period of offline mining; empty where no triplet was found."""
+    mined_in: int = -1
+    """The period they were mined in."""
+    fixed: frozenset[str] = frozenset()
+    """Parameters of the trunk that never learn, such as the gain of the last normalisation."""
 
     @classmethod
     def begin(cls, recipe: Recipe, labels: NDArray[np.int64], teacher_dim: int | None, device: torch.device) -> "State":
@@ -80,7 +69,27 @@ class State:
         bf16 = {"off": False, "bf16": True, "auto": None}[recipe.autocast]
         per_epoch = len(recipe.sampler.epoch(labels, recipe.seed, 0))
         total = max(1, round(recipe.epochs * per_epoch) // recipe.accumulate)
-        return cls(recipe, trunk, objective, _optimiser(recipe, trunk, objective), per_epoch, total, bf16=bf16)
+        fixed = frozenset(name for name, parameter in trunk.named_parameters() if not parameter.requires_grad)
+        optimiser = _optimiser(recipe, trunk, objective)
+        return cls(recipe, trunk, objective, optimiser, per_epoch, total, bf16=bf16, fixed=fixed)
+
+    def represent(self, faces: Tensor) -> tuple[Tensor, Grouped | None]:
+        """Embeddings `(N, D)` of faces `(N, 3, S, S)`, and what a trunk with groups says beside them."""
+        with self.autocast(faces):
+            if isinstance(self.trunk, GroupFace):
+                grouped = self.trunk.represent(faces)
+                return grouped.embedding, grouped
+            return self.trunk(faces), None
+
+    def freeze(self, progress: float) -> None:
+        """Let the embedding layer alone learn while a harmonic training is young."""
+        if self.recipe.harmonic is None:
+            return
+        young = progress < self.recipe.harmonic.freeze_share
+        learning = embedding_layer(self.trunk) if young else dict(self.trunk.named_parameters())
+        for name, parameter in self.trunk.named_parameters():
+            if name not in self.fixed:
+                parameter.requires_grad_(name in learning)
 
     @property
     def warmup(self) -> int:
@@ -149,6 +158,8 @@ class State:
             "bad_in_a_row": self.bad_in_a_row,
             "best": self.best,
             "bad": dict(self.bad),
+            "mined": self.mined,
+            "mined_in": self.mined_in,
         }
         checkpoint.save(run / "checkpoints", self.step, state)
 
@@ -163,7 +174,7 @@ class State:
         torch.set_rng_state(state["random"])
         self.step, self.bf16, self.best = state["step"], state["bf16"], state["best"]
         self.skipped, self.bad_in_a_row = state["skipped"], state["bad_in_a_row"]
-        self.bad = state.get("bad", {})  # absent in checkpoints before 0.1
+        self.bad, self.mined, self.mined_in = state["bad"], state["mined"], state["mined_in"]
         return passed
 
 

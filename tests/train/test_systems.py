@@ -1,0 +1,310 @@
+"""The algebra of the four systems: every legal recipe takes its steps, and its state survives a restart."""
+
+import dataclasses
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import TINY, Projection, quick_export, write_people
+
+from facespace.data.batches import Batch
+from facespace.data.folder import open_people
+from facespace.data.sampler import PeopleByPhotos
+from facespace.errors import DataError, UsageError
+from facespace.losses import MARGINS, ArcFace, CosFace, NormFace, Softmax
+from facespace.losses.adaptive import ADAPTIVE, AnnealedSphereFace
+from facespace.losses.auxiliary import AUXILIARY
+from facespace.losses.broadface import BroadFace, Memory
+from facespace.losses.groupface import GroupLabels
+from facespace.losses.harmonic import Harmonic
+from facespace.losses.head import AnyMargin
+from facespace.losses.offline import Offline
+from facespace.losses.triplet import Triplet
+from facespace.models.nets.groupface import Groups
+from facespace.models.nets.trunks import TrunkSpec, load_trunk
+from facespace.train import cleaning, outcome
+from facespace.train.loop import Where, train
+from facespace.train.recipe import SGD, Labels, Recipe, Teacher
+from facespace.train.runlog import read_log
+from facespace.train.start import CLASSES, embedding_layer, names_digest, read_rows, save_rows
+from facespace.train.state import State
+
+EVERY_MARGIN: dict[str, type] = {**MARGINS, **ADAPTIVE}
+GROUPS = Groups(3, shared=12, hidden=5)
+SPECS = {
+    "plain": TrunkSpec("iresnet10-tiny", 32, 8),
+    "groups": TrunkSpec("iresnet10-tiny", 32, 8, GROUPS),
+    "mobile": TrunkSpec("mobilefacenet", 32, 8),
+}
+PEOPLE = np.arange(6).repeat(3)
+FACES = torch.from_numpy(np.random.default_rng(0).normal(size=(18, 3, 32, 32)).astype(np.float32))
+ONE_STEP = dataclasses.replace(TINY, trunk=SPECS["plain"], resolutions=(), held_out=0)
+
+
+@pytest.fixture(autouse=True)
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "export_onnx", quick_export)
+
+
+def take_step(recipe: Recipe) -> dict[str, float]:
+    """Two steps on one batch, so that a queue has something to say; trunk and heads must have moved, and be finite."""
+    state = State.begin(recipe, PEOPLE, 12 if recipe.wants_teacher else None, torch.device("cpu"))
+    before = [p.detach().clone() for p in (*state.trunk.parameters(), *state.objective.parameters())]
+    batch = Batch(np.zeros((18, 32, 32, 3), np.uint8), PEOPLE, np.arange(18), np.zeros(18, bool))
+    targets = (
+        torch.nn.functional.normalize(torch.randn(18, 8 if recipe.harmonic else 12)) if recipe.wants_teacher else None
+    )
+    logs: dict[str, float] = {}
+    for _ in range(2):
+        state.set_rate(0.05)
+        state.optimiser.zero_grad()
+        embeddings, grouped = state.represent(FACES)
+        out = state.objective(embeddings, batch, targets, 1.0, grouped)
+        out.loss.backward()
+        assert out.loss.isfinite()
+        assert np.isfinite(state.clip(5.0))
+        assert state.heads_finite()
+        state.optimiser.step()
+        logs = out.logs
+    after = [*state.trunk.parameters(), *state.objective.parameters()]
+    moved = [p for p, old in zip(after, before, strict=True) if p.requires_grad and not torch.equal(p, old)]
+    learning = [p for p in after if p.requires_grad]
+    assert len(moved) >= 0.9 * len(learning)  # a hard choice of few groups may leave a gain alone
+    assert all(p.isfinite().all() for p in after)
+    return logs
+
+
+@pytest.mark.parametrize("memory", [None, Memory(20)], ids=["alone", "queue"])
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("name", EVERY_MARGIN)
+def test_every_trunk_with_every_margin_and_memory_takes_a_step(name: str, spec: str, memory: Memory | None) -> None:
+    margin: AnyMargin = EVERY_MARGIN[name]()
+    groups = GroupLabels() if spec == "groups" else None
+    recipe = dataclasses.replace(
+        ONE_STEP, trunk=SPECS[spec], labels=Labels(margin, scale=16.0), memory=memory, group_labels=groups
+    )
+    logs = take_step(recipe)
+    assert ("queue" in logs) == (memory is not None)
+    assert ("groups_used" in logs) == (groups is not None)
+
+
+@pytest.mark.parametrize(("name", "spec", "memory"), [*product(AUXILIARY, ["plain", "groups"], [None, Memory(20)])])
+def test_every_term_stands_beside_them(name: str, spec: str, memory: Memory | None) -> None:
+    recipe = dataclasses.replace(
+        ONE_STEP, trunk=SPECS[spec], labels=Labels(ArcFace(), scale=16.0), memory=memory, auxiliary=(AUXILIARY[name](),)
+    )
+    assert name in take_step(recipe)
+
+
+@pytest.mark.parametrize("name", AUXILIARY)
+def test_terms_stand_beside_triplets_too_unless_they_read_class_rows(name: str) -> None:
+    term = AUXILIARY[name]()
+    changes: dict[str, Any] = {"labels": None, "triplet": Triplet(), "sampler": PeopleByPhotos(6, 3)}
+    if term.reads_classes:
+        with pytest.raises(UsageError):
+            dataclasses.replace(ONE_STEP, auxiliary=(term,), **changes)
+        return
+    assert name in take_step(dataclasses.replace(ONE_STEP, auxiliary=(term,), **changes))
+
+
+def softmax_forbids(margin: AnyMargin, changes: dict[str, Any]) -> bool:
+    return (not margin.normalised and bool(changes)) or (
+        isinstance(margin, AnnealedSphereFace) and "learn_scale" in changes
+    )
+
+
+@pytest.mark.parametrize("changes", [{"centres": 3}, {"sample": 0.5}, {"learn_scale": True}], ids=str)
+@pytest.mark.parametrize("name", EVERY_MARGIN)
+def test_sub_centres_samples_and_learned_scales_with_every_margin(name: str, changes: dict[str, Any]) -> None:
+    """Legal ones take a step, and with a queue too, but for sampled classes; others are refused with a hint."""
+    margin: AnyMargin = EVERY_MARGIN[name]()
+    if softmax_forbids(margin, changes):
+        with pytest.raises(UsageError) as error:
+            Labels(margin, **changes)
+        assert error.value.hint
+        return
+    recipe = dataclasses.replace(ONE_STEP, labels=Labels(margin, scale=16.0, **changes))
+    take_step(recipe)
+    if "sample" in changes:
+        with pytest.raises(UsageError) as error:
+            dataclasses.replace(recipe, memory=Memory(20))
+        assert error.value.hint
+    else:
+        take_step(dataclasses.replace(recipe, memory=Memory(20)))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": None, "triplet": Triplet()},
+        {"labels": None, "triplet": Triplet(metric="angle", alpha=0.35)},
+        {"triplet": Triplet()},
+        {"labels": None, "harmonic": Harmonic()},
+        {"labels": None, "teacher": Teacher()},
+        {"teacher": Teacher(), "memory": Memory(20)},
+    ],
+    ids=str,
+)
+def test_triplets_and_teachers_on_every_trunk(changes: dict[str, Any], spec: str) -> None:
+    groups = GroupLabels() if spec == "groups" else None
+    recipe = dataclasses.replace(ONE_STEP, trunk=SPECS[spec], sampler=PeopleByPhotos(6, 3), group_labels=groups)
+    take_step(dataclasses.replace(recipe, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory": Memory(20), "labels": Labels(ArcFace(), scale=16.0, centres=2)},
+        {
+            "group_labels": GroupLabels(window=3),
+            "labels": Labels(ADAPTIVE["curricularface"]()),
+        },
+        {
+            "labels": None,
+            "triplet": Triplet(),
+            "offline": Offline(every_steps=4, subset=30, per_anchor=2),
+            "sampler": PeopleByPhotos(4, 2),
+            "epochs": 7,
+        },
+        {
+            "labels": Labels(CosFace(), scale=16.0, sample=0.5),
+            "auxiliary": (AUXILIARY["center"](), AUXILIARY["ring"]()),
+        },
+        {"labels": None, "harmonic": Harmonic(freeze_share=0.4), "sampler": PeopleByPhotos(4, 2), "epochs": 7},
+        {"mislabelled": 0.2, "labels": Labels(ADAPTIVE["adaface"](), scale=16.0)},
+    ],
+    ids=["broadface", "groupface", "offline", "sampled", "harmonic", "mislabelled"],
+)
+def test_a_training_that_stops_anywhere_ends_with_the_same_weights(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Queue, expectation of the groups, mined batches, sampled classes, centres, frozen layers: all state is saved."""
+    data = write_people(tmp_path / "people")
+    spec = TrunkSpec("iresnet10-tiny", 48, 12, GROUPS if "group_labels" in changes else None)
+    recipe = dataclasses.replace(TINY, **{"trunk": spec, "epochs": 3} | changes)
+    v1 = Projection() if recipe.wants_teacher else None
+    whole = train(recipe, data, tmp_path / "whole", teacher=v1, where=Where(save_every=1))
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(step: int) -> Any:
+        def listen(row: dict[str, Any]) -> None:
+            if row["kind"] == "step" and row["step"] == step:
+                raise Stop
+
+        return listen
+
+    for step in (3, 6, 7, 11):
+        with pytest.raises(Stop):
+            train(
+                recipe,
+                data,
+                tmp_path / "broken",
+                teacher=v1,
+                where=Where(save_every=1, log_every=1),
+                listen=stop_at(step),
+            )
+    again = train(recipe, data, tmp_path / "broken", teacher=v1, where=Where(save_every=1, log_every=1))
+    assert again.weights.read_bytes() == whole.weights.read_bytes()
+    if recipe.labels is not None:
+        assert (again.run / CLASSES).read_bytes() == (whole.run / CLASSES).read_bytes()
+
+
+def test_young_harmonic_trainings_move_the_embedding_layer_alone(tmp_path: Path) -> None:
+    """v2 begins with a trained network and a new last layer, which learns alone at first."""
+    data = write_people(tmp_path / "people")
+    spec = TrunkSpec("iresnet10-tiny", 48, 12)
+    old = train(dataclasses.replace(TINY, trunk=spec, epochs=1), data, tmp_path / "old")
+    recipe = dataclasses.replace(
+        TINY,
+        trunk=spec,
+        resolutions=(),
+        labels=None,
+        harmonic=Harmonic(freeze_share=0.9),
+        sampler=PeopleByPhotos(4, 2),
+        epochs=2,
+        held_out=0,
+    )
+    train(recipe, data, tmp_path / "new", teacher=Projection(), start=tmp_path / "old", where=Where(log_every=1))
+    begin = next(row for row in read_log(tmp_path / "new" / "log.jsonl") if row["kind"] == "begin")
+    trunk, _ = load_trunk(old.weights)
+    assert {name for name in begin["fresh"] if "running" not in name and "num" not in name} == {
+        "features.weight",
+        *embedding_layer(trunk),
+    }
+    state = State.begin(recipe, PEOPLE, 12, torch.device("cpu"))
+    still = {name for name, p in state.trunk.named_parameters() if not p.requires_grad}
+    state.freeze(0.5)
+    assert {name for name, p in state.trunk.named_parameters() if p.requires_grad} == set(
+        embedding_layer(state.trunk)
+    ) - still
+    state.freeze(0.95)
+    assert {name for name, p in state.trunk.named_parameters() if not p.requires_grad} == still
+
+
+def test_mislabelled_photos_are_as_many_as_asked_and_nobody_s_own(tmp_path: Path) -> None:
+    people = open_people(write_people(tmp_path / "people"))
+    wrong = people.mislabelled(0.2, 3)
+    changed = [(a.person, b.person) for a, b in zip(people.photos, wrong.photos, strict=True) if a != b]
+    assert len(changed) == round(0.2 * len(people.photos))
+    assert all(a != b and b in people.names for a, b in changed)
+    assert [p.name for p in wrong.photos] == [p.name for p in people.photos]
+    assert wrong.photos == people.mislabelled(0.2, 3).photos
+    assert wrong.photos != people.mislabelled(0.2, 4).photos
+
+
+def test_cleaning_drops_what_lies_far_from_the_dominant_sub_centre(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows put by hand: photos on the dominant sub-centre of their person stay, those across go, with their names."""
+    folder = write_people(tmp_path / "people")
+    assert ONE_STEP.labels is not None
+    recipe = dataclasses.replace(ONE_STEP, labels=dataclasses.replace(ONE_STEP.labels, centres=2), epochs=0.2)
+    outcome_ = train(recipe, folder, tmp_path / "run")
+    people = open_people(folder)
+    rng = np.random.default_rng(1)
+    rows = torch.from_numpy(rng.normal(size=(12, 2, 8)).astype(np.float32))
+    state = State.begin(recipe, people.labels, None, torch.device("cpu"))
+    assert state.objective.margin_head is not None
+    with torch.no_grad():
+        state.objective.margin_head.weight.copy_(rows)
+    save_rows(tmp_path / "run" / CLASSES, state.objective.margin_head, people)
+    vectors = torch.nn.functional.normalize(rows[torch.from_numpy(people.labels), 0]).numpy()
+    vectors[[3, 17, 58]] *= -1
+    monkeypatch.setattr(cleaning.validate, "embed", lambda trunk, faces: vectors)
+    found = cleaning.cleaned(people, outcome_.run)
+    assert found.dropped == tuple(people.photos[i].name for i in (3, 17, 58))
+    assert len(found.people.photos) == 57
+
+    with pytest.raises(DataError) as error:
+        cleaning.cleaned(people.only(frozenset(people.names[:5])), outcome_.run)
+    assert error.value.hint
+
+
+def test_a_training_on_cleaned_photos_says_what_it_left_out(tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "people")
+    assert ONE_STEP.labels is not None
+    noisy = dataclasses.replace(TINY, mislabelled=0.2, held_out=0, resolutions=(), trunk=SPECS["plain"])
+    centres = dataclasses.replace(noisy, labels=Labels(ArcFace(0.3), scale=16.0, centres=3))
+    train(centres, folder, tmp_path / "centres")
+    train(noisy, folder, tmp_path / "clean", clean_with=tmp_path / "centres")
+    rows, digest = read_rows(tmp_path / "centres" / CLASSES)
+    assert rows is not None
+    people = open_people(folder).mislabelled(0.2, noisy.seed)
+    assert digest == names_digest(people)
+    begin = next(row for row in read_log(tmp_path / "clean" / "log.jsonl") if row["kind"] == "begin")
+    assert begin["dropped"] == list(cleaning.cleaned(people, tmp_path / "centres").dropped)
+
+
+def test_a_queue_wraps_whatever_head_the_recipe_asks_for() -> None:
+    recipe = dataclasses.replace(ONE_STEP, labels=Labels(NormFace(), scale=20.0, learn_scale=True), memory=Memory(7))
+    state = State.begin(recipe, PEOPLE, None, torch.device("cpu"))
+    assert isinstance(state.objective.labels, BroadFace)
+    assert state.objective.margin_head is state.objective.labels.head
+    assert state.objective.margin_head.scale == pytest.approx(20)
+    plain = State.begin(dataclasses.replace(ONE_STEP, labels=Labels(Softmax())), PEOPLE, None, torch.device("cpu"))
+    assert plain.objective.margin_head is plain.objective.labels
+    assert isinstance(recipe.optimiser, SGD)

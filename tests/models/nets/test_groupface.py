@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facespace.errors import ModelError, UsageError
+from facespace.models.nets.counts import multiply_adds
 from facespace.models.nets.groupface import Grouped, GroupFace, Groups, adopt
 from facespace.models.nets.iresnet import IResNet
 from facespace.models.nets.trunks import TRUNKS, TrunkSpec, build, load_trunk, save_trunk
@@ -291,6 +292,18 @@ def test_the_layers_have_the_sizes_of_the_paper() -> None:
     linear = [m for m in net.decision.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linear] == [(512, 256), (256, 256), (256, 32)]
     assert [type(m) for m in net.trunk.children()][-3:] == [nn.Dropout, nn.Linear, nn.BatchNorm1d]
+
+
+def test_groups_cost_what_the_paper_publishes() -> None:
+    """G6: at two FLOPs a product, ResNet-100 of 24.2 G becomes 24.5 G (soft) or 24.4 G (hard, one group layer)."""
+
+    def giga_flops(groups: Groups | None) -> float:
+        with torch.device("meta"):
+            return 2e-9 * multiply_adds(build(TrunkSpec("iresnet100", 112, 512, groups)), 112)
+
+    plain, soft, hard = giga_flops(None), giga_flops(Groups()), giga_flops(Groups(mode="hard"))
+    hard += 2e-9 * 4096 * 512  # the gathered rows are multiplied outside of a layer
+    assert [round(cost, 1) for cost in (plain, soft, hard)] == [24.2, 24.5, 24.4]
 
 
 @pytest.fixture(params=["iresnet10-tiny", "mobilefacenet"])

@@ -13,13 +13,14 @@ from facespace.train.plans import PLANS, find
 from facespace.train.recipe import Labels
 
 OTHER = replace(TINY, labels=Labels(ArcFace(0.1), scale=16.0))
+CENTRES = replace(TINY, labels=Labels(ArcFace(0.1), scale=16.0, centres=2))
 START = (Variant("start", TINY), Variant("start_other", OTHER))
 PLAN = Plan(
     "plan",
     (
         Variant("a", TINY),
         Variant("a_cosine", TINY, similarity="cosine"),
-        Variant("b", OTHER, start="start_other"),
+        Variant("b", CENTRES, start="start_other"),
         Variant("after_a", OTHER, start="a_cosine"),
         Variant("clean", TINY, clean_with="b"),
     ),
@@ -90,6 +91,10 @@ def test_contradictions_are_refused() -> None:
     for builds_on in ({"start": "b"}, {"clean_with": "c"}, {"start": "c"}):
         with pytest.raises(UsageError, match="not listed before"):
             Plan("plan", (a, Variant("c", TINY, **builds_on), Variant("b", TINY)))
+    centres = Variant("centres", CENTRES)
+    for base, recipe in ((a, TINY), (centres, replace(TINY, mislabelled=0.1)), (centres, replace(TINY, held_out=2))):
+        with pytest.raises(UsageError, match="cannot be cleaned"):
+            Plan("plan", (base, Variant("c", recipe, clean_with=base.name)))
     with pytest.raises(UsageError, match=r"\['z'\]"):
         Plan("plan", (a,), comparisons=(("a", "z"),))
     with pytest.raises(UsageError, match="between 0 and 1"):

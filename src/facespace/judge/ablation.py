@@ -262,8 +262,8 @@ def _points(figure: Figure | None) -> str:
     """`+1.2 (-0.3 to +2.7)`."""
     if figure is None:
         return "–"
-    low, high = (f"{100 * end:+.1f}" for end in figure.ci95)
-    return f"{100 * figure.value:+.1f} ({low} to {high})"
+    value, low, high = (f"{round(100 * number, 1) + 0.0:+.1f}" for number in (figure.value, *figure.ci95))  # no -0.0
+    return f"{value} ({low} to {high})"
 
 
 def _taken(row: Row) -> tuple[str, str]:

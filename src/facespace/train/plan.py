@@ -102,6 +102,8 @@ class Plan:
         for place, variant in enumerate(self.all):
             if unknown := set(variant.builds_on) - set(names[:place]):
                 raise UsageError(f"variant {variant.name!r} builds on {sorted(unknown)}, not listed before it")
+            if variant.clean_with is not None:
+                _check_cleaning(variant, self.variant(variant.clean_with))
         if unknown := {name for pair in self.comparisons for name in pair} - set(names):
             raise UsageError(f"plan {self.name!r} compares {sorted(unknown)}, which it does not hold")
         if not all(0 < far < 1 for far in self.judged_fars):
@@ -160,3 +162,12 @@ class Plan:
             return None
         variant = self.variant(name)
         return Run(self.trained_as(variant), 0 if variant in self.start else seed).name
+
+
+def _check_cleaning(variant: Variant, other: Variant) -> None:
+    """Refuse to clean with a training that has no sub-centres, or knew other people or other wrong names."""
+    recipe, its = variant.recipe, other.recipe
+    same = (recipe.mislabelled, recipe.held_out) == (its.mislabelled, its.held_out)
+    if its.labels is None or its.labels.centres == 1 or not same:
+        hint = "a recipe with centres > 1 and the same mislabelled and held_out"
+        raise UsageError(f"variant {variant.name!r} cannot be cleaned with {other.name!r}", hint=hint)

@@ -1,16 +1,223 @@
-"""The plans of ablations by name, in one table."""
+"""The plans of ablations by name, in one table: what each part of the four systems is worth on a small machine.
+
+All train `iresnet10-narrow` on faces of 64 pixels, about 450 photos a second on one core. How long is said in `BUDGET`.
+"""
 
 import runpy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from facespace.data.augment import Augment
-from facespace.data.sampler import Shuffled
+from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.errors import UsageError
-from facespace.losses.margins import ArcFace, NormFace
+from facespace.losses.broadface import Memory
+from facespace.losses.groupface import GroupLabels, LabelMode
+from facespace.losses.margins import ArcFace, CosFace, Margin, NormFace, Softmax, SphereFace
+from facespace.losses.offline import Offline
+from facespace.losses.triplet import Negatives, Triplet
+from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TrunkSpec
-from facespace.train.plan import Plan, Variant
-from facespace.train.recipe import SGD, Labels, Recipe
+from facespace.train.plan import Plan, Similarity, Variant
+from facespace.train.recipe import SGD, AdamW, Labels, Recipe
+from facespace.train.recipes import LIGHT
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long the plans train; all but `demo`."""
+
+    start_epochs: float = 6
+    """Of the softmax-type training that variants begin with."""
+    epochs: float = 2
+    """Of each variant."""
+    triplet_epochs: float = 13
+    """Of each variant of `facenet`, from scratch: of 22,000 photos, as many as the others see with their start."""
+    seeds: int = 3
+
+
+BUDGET = Budget()
+NAME, SIZE, DIM = "iresnet10-narrow", 64, 256
+SCALE = 24.0
+"""Of the cosines: with 1,700 people and so small a network, 64 fits the training photos and nothing else."""
+ARCFACE = ArcFace(0.35)
+"""Of the plans that do not compare margins."""
+
+START = Recipe(
+    "start",
+    TrunkSpec(NAME, SIZE, DIM),
+    epochs=BUDGET.start_epochs,
+    labels=Labels(NormFace(), scale=SCALE),
+    sampler=Shuffled(128),
+    augment=LIGHT,
+    optimiser=SGD(0.1),
+    warmup=0.03,
+    held_out=0,
+)
+
+
+def _tuned(name: str, margin: Margin, note: str = "", *, start: str | None = None, **changes: Any) -> Variant:
+    """A variant that goes on from a start with a margin that grows to its full size."""
+    labels = changes.pop("labels", Labels(margin, scale=SCALE, growth=(0.0, 0.5)))
+    recipe = replace(START, name=name, epochs=BUDGET.epochs, labels=labels, optimiser=SGD(0.02), **changes)
+    return Variant(name, recipe, start=start, note=note)
+
+
+def _against(baseline: str, *variants: str) -> tuple[tuple[str, str], ...]:
+    return tuple((variant, baseline) for variant in variants)
+
+
+def _margins(mislabelled: float = 0.0, start: str | None = None) -> tuple[Variant, ...]:
+    """Margins in their papers' sizes, all at one scale."""
+    changes: dict[str, Any] = {"start": start, "mislabelled": mislabelled}
+    centres = Labels(ArcFace(0.5), scale=SCALE, growth=(0.0, 0.5), centres=3)
+    return (
+        _tuned("softmax", Softmax(), "plain W f + b", **changes),
+        _tuned("normface", NormFace(), f"softmax on cosines, s = {SCALE:g}", **changes),
+        _tuned("sphereface", SphereFace(1.35), "cos(1.35 theta), monotone", **changes),
+        _tuned("cosface", CosFace(0.35), "cos(theta) - 0.35", **changes),
+        _tuned("arcface", ArcFace(0.5), "cos(theta + 0.5)", **changes),
+        _tuned("subcentre", ArcFace(0.5), "ArcFace with 3 sub-centres for each person", labels=centres, **changes),
+    )
+
+
+MARGINS = Plan(
+    "margins",
+    (
+        *_margins(),
+        _tuned("normface_64", NormFace(), "s = 64", labels=Labels(NormFace(), scale=64.0)),
+        _tuned("arcface_035", ArcFace(0.35), "cos(theta + 0.35)"),
+    ),
+    BUDGET.seeds,
+    (Variant("start", START, note="NormFace, what all others go on from"),),
+    _against("normface", "softmax", "sphereface", "cosface", "arcface", "normface_64")
+    + _against("arcface", "softmax", "sphereface", "cosface", "subcentre", "arcface_035"),
+)
+
+NOISE = 0.2
+"""Share of the photos that go under somebody else's name."""
+MARGINS_NOISY = Plan(
+    "margins_noisy",
+    (
+        # A start for each seed: which photos are mislabelled hangs on it, and no start may have seen them right.
+        Variant("start", replace(START, mislabelled=NOISE), note="NormFace, with the wrong names of its seed"),
+        *_margins(NOISE, "start"),
+        replace(
+            _tuned("cleaned", ArcFace(0.5), "without what `subcentre` doubts", start="start", mislabelled=NOISE),
+            clean_with="subcentre",
+        ),
+    ),
+    BUDGET.seeds,
+    (),
+    _against("normface", "softmax", "sphereface", "cosface", "arcface")
+    + _against("arcface", "softmax", "sphereface", "cosface", "subcentre", "cleaned")
+    + _against("subcentre", "cleaned"),
+)
+
+SHARED, HIDDEN = 512, 128
+SHARED_WIDE = 3836
+"""A shared feature so long that the network without groups has as many weights as that with 32."""
+
+
+def _grouped(
+    name: str,
+    groups: Groups,
+    note: str,
+    labels: LabelMode = "self_distributed",
+    start: str | None = None,
+    similarity: Similarity = "cosine",
+) -> Variant:
+    learned = GroupLabels(labels) if groups.count and labels != "none" else None
+    trunk = TrunkSpec(NAME, SIZE, DIM, groups)
+    return replace(_tuned(name, ARCFACE, note, start=start, trunk=trunk, group_labels=learned), similarity=similarity)
+
+
+def _without_groups(name: str, shared: int, dim: int = DIM) -> Variant:
+    """What variants with groups go on from: the same network as far as the instance layer."""
+    trunk = TrunkSpec(NAME, SIZE, dim, Groups(0, shared, HIDDEN))
+    return Variant(name, replace(START, name=name, trunk=trunk))
+
+
+def _groups(count: int, **changes: Any) -> Groups:
+    return Groups(count, SHARED, HIDDEN, **changes)
+
+
+_SOFT_32 = _grouped("soft_32", _groups(32), "32 groups, self-distributed labels, aggregated; compared by cosine")
+GROUPFACE = Plan(
+    "groupface",
+    (
+        _grouped("no_groups", _groups(0), "shared feature and instance layer alone"),
+        _grouped("no_groups_wide", Groups(0, SHARED_WIDE, HIDDEN), "as many weights as with 32 groups", start="wide"),
+        _grouped("no_labels", _groups(32), "32 groups without a loss of their own", "none"),
+        _grouped("naive", _groups(32), "32 groups, labels argmax p", "naive"),
+        _grouped("soft_4", _groups(4), "4 groups"),
+        _grouped("soft_16", _groups(16), "16 groups"),
+        _SOFT_32,
+        replace(_SOFT_32, name="soft_32_aware", similarity="own", note="soft_32 by the group-aware similarity"),
+        _grouped("hard_32", _groups(32, mode="hard"), "trained softly, used with the most probable group alone"),
+        _grouped("hard_32_trained", _groups(32, mode="hard", train_mode="hard"), "trained and used so"),
+        _grouped("concat_32", _groups(32, combine="concat"), "v and v^G side by side, half as long", start="half"),
+    ),
+    BUDGET.seeds,
+    (
+        _without_groups("start", SHARED),
+        _without_groups("wide", SHARED_WIDE),
+        _without_groups("half", SHARED, DIM // 2),
+    ),
+    _against("no_groups", "no_groups_wide", "no_labels", "naive", "soft_4", "soft_16", "soft_32", "hard_32")
+    + _against("no_groups_wide", "soft_32", "soft_32_aware")
+    + _against("soft_32", "no_labels", "naive", "soft_4", "soft_16")
+    + _against("soft_32", "hard_32", "hard_32_trained", "concat_32", "soft_32_aware"),
+)
+
+BROADFACE = Plan(
+    "broadface",
+    (
+        _tuned("queue_0", ARCFACE, "ArcFace alone"),
+        _tuned("queue_2k", ARCFACE, "2,048 past embeddings, compensated", memory=Memory(2048)),
+        _tuned("queue_2k_as_is", ARCFACE, "the same, as they were", memory=Memory(2048, compensate=False)),
+        _tuned("queue_8k", ARCFACE, "8,192 past embeddings, compensated", memory=Memory(8192)),
+        _tuned("queue_8k_as_is", ARCFACE, "the same, as they were", memory=Memory(8192, compensate=False)),
+    ),
+    BUDGET.seeds,
+    (Variant("start", START, note="NormFace, what all others go on from"),),
+    _against("queue_0", "queue_2k", "queue_2k_as_is", "queue_8k", "queue_8k_as_is")
+    + _against("queue_2k_as_is", "queue_2k")
+    + _against("queue_8k_as_is", "queue_8k"),
+)
+
+
+def _triplets(
+    name: str, note: str, negatives: Negatives = "semihard_hardest", offline: Offline | None = None
+) -> Variant:
+    recipe = Recipe(
+        name,
+        TrunkSpec(NAME, SIZE, 128),
+        epochs=BUDGET.triplet_epochs,
+        triplet=Triplet(negatives=negatives),
+        offline=offline,
+        sampler=PeopleByPhotos(45, 8),
+        augment=LIGHT,
+        optimiser=AdamW(2e-3),
+        warmup=0.1,
+        held_out=0,
+    )
+    return Variant(name, recipe, note=note)
+
+
+FACENET = Plan(
+    "facenet",
+    (
+        _triplets("semihard", "online, the nearest semi-hard negative of each pair"),
+        _triplets("semihard_random", "online, a random semi-hard negative", "semihard_random"),
+        _triplets("hardest", "online, the nearest negative of all", "hardest"),
+        _triplets("offline", "batches of triplets mined every 50 steps, semi-hard", offline=Offline(50)),
+        _triplets("offline_hardest", "the same with the nearest negatives", "hardest", Offline(50, hard="hardest")),
+    ),
+    BUDGET.seeds,
+    (),
+    _against("semihard", "semihard_random", "hardest", "offline", "offline_hardest"),
+)
 
 _DEMO = Recipe(
     "demo",
@@ -22,22 +229,18 @@ _DEMO = Recipe(
     optimiser=SGD(0.05),
     held_out=0,
 )
+DEMO = Plan(
+    "demo",
+    (
+        Variant("normface", _DEMO, note="softmax on cosines"),
+        Variant("arcface", replace(_DEMO, labels=Labels(ArcFace(0.2), scale=16.0)), note="with a margin of 0.2 rad"),
+    ),
+    seeds=2,
+    comparisons=_against("normface", "arcface"),
+    judged_fars=(1e-1, 1e-2),
+)
 
-PLANS: dict[str, Plan] = {
-    plan.name: plan
-    for plan in (
-        Plan(
-            "demo",
-            (
-                Variant("normface", _DEMO, note="softmax on cosines, the baseline"),
-                Variant("arcface", replace(_DEMO, labels=Labels(ArcFace(0.2), scale=16.0))),
-            ),
-            seeds=2,
-            comparisons=(("arcface", "normface"),),
-            judged_fars=(1e-1, 1e-2),
-        ),
-    )
-}
+PLANS: dict[str, Plan] = {plan.name: plan for plan in (DEMO, FACENET, MARGINS, MARGINS_NOISY, GROUPFACE, BROADFACE)}
 
 
 def find(reference: str, seeds: int | None = None) -> Plan:

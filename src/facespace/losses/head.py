@@ -79,8 +79,8 @@ class MarginHead(nn.Module):
 
     steps: Tensor
     judged: Tensor
-    """Where classes are sampled, those that a batch was judged against since this was cleared, bool `(classes,)`; not in
-    the state (see `losses.unsampled`)."""
+    """Where classes are sampled, those that batches were judged against since this was cleared, bool `(classes,)`; not
+    in the state (see `losses.unsampled`)."""
 
     def __init__(
         self,

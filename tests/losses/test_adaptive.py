@@ -427,7 +427,7 @@ def test_hard_and_easy_negatives_both_occur_here(margin: Adaptive) -> None:
         lambda: MVSoftmax(t=math.inf),
         lambda: MVSoftmax(kind="sum"),  # type: ignore[arg-type]
         lambda: MVSoftmax(weighting="none"),  # type: ignore[arg-type]
-        *(lambda margin=margin: margin.grown(1.5) for margin in MEMBERS),  # type: ignore[misc]
+        *(lambda margin=margin: margin.grown(1.5) for margin in MEMBERS),
     ],
 )
 def test_contradictions_are_refused_at_birth(make: object) -> None:

@@ -126,10 +126,7 @@ def test_a_restart_goes_on_with_the_same_steps() -> None:
 def test_what_cannot_be_frozen_is_refused() -> None:
     """A head that judges against all classes; an optimiser of something else."""
     head, other = begin(), begin()
-    for make in (
-        lambda: freeze_unsampled(begin(sample=1.0), SGD([head.weight], 0.1)),
-        lambda: freeze_unsampled(head, SGD([other.weight], 0.1)),
-    ):
+    for judged, rows in ((begin(sample=1.0), head.weight), (head, other.weight)):
         with pytest.raises(UsageError) as error:
-            make()
+            freeze_unsampled(judged, SGD([rows], 0.1))
         assert error.value.hint

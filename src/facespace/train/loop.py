@@ -48,6 +48,8 @@ class Where:
     """Steps between two rows of the log."""
     save_every: int = 500
     """Steps between two checkpoints."""
+    onnx: bool = True
+    """Whether the end writes `model.onnx` beside the torch weights; `facespace export` can do it later."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.log_every, self.save_every) < 1 or self.workers < 0:
@@ -119,7 +121,7 @@ def train(
                 state.consider(validate.score(state.trunk, held_out, side_px), log, side_px)
             if state.step % where.save_every == 0 or state.step == state.total:
                 state.save(run)
-        return finish(state, run, log, everyone, people, teacher, first)
+        return finish(state, run, log, everyone, people, teacher, first, where.onnx)
 
 
 def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.device:

@@ -22,7 +22,7 @@ class Outcome:
 
     run: Path
     onnx: Path
-    """The model to use: `model.onnx`, with `model.card.json` beside it."""
+    """The model to use: `model.onnx`, with `model.card.json` beside it; not there where no ONNX was asked for."""
     weights: Path
     """The same weights for torch: `trunk.safetensors`."""
     step: int
@@ -41,6 +41,7 @@ def finish(
     people: People,
     teacher: Embedder | None,
     start: Start | None,
+    onnx: bool = True,
 ) -> Outcome:
     """Write the chosen weights, their ONNX form and the cards into `run`; the class rows of `people` as they end."""
     recipe, bad = state.recipe, state.bad
@@ -49,17 +50,17 @@ def finish(
     trunk = build(recipe.trunk)
     trunk.load_state_dict(state.best["trunk"] if state.best else state.trunk.state_dict())
     step, figures = (state.best["step"], state.best["figures"]) if state.best else (state.step, {})
-    weights, onnx = run / TRUNK, run / "model.onnx"
+    weights, model = run / TRUNK, run / "model.onnx"
     save_trunk(weights, trunk, recipe.trunk)
     if (head := state.objective.margin_head) is not None:
         save_rows(run / CLASSES, head, people)
-    distance = export_onnx(trunk, recipe.trunk, onnx)
-    for path in (weights, onnx):
+    exported = {"onnx_distance": export_onnx(trunk, recipe.trunk, model)} if onnx else {}
+    for path in (weights, model)[: 1 + onnx]:
         write_card(_card(path, recipe, everyone, taught + begun, figures), path)
     for name, reason in sorted(bad.items()):
         log.note("left_out", step=state.step, file=name, message=reason)
-    log.note("end", step=state.step, chosen=step, onnx_distance=distance, **figures)
-    return Outcome(run, onnx, weights, step, figures, bad)
+    log.note("end", step=state.step, chosen=step, **exported, **figures)
+    return Outcome(run, model, weights, step, figures, bad)
 
 
 def _card(path: Path, recipe: Recipe, people: People, with_what: str, figures: dict[str, float]) -> Card:

@@ -35,7 +35,7 @@ from facespace.train.start import TRUNK
 Status = Literal["finished", "collapsed", "diverged", "failed"]
 """`collapsed`: all faces at one point; `diverged`: loss or weights not finite; both are results. `failed`: an error."""
 
-WHERE = Where(save_every=100)
+WHERE = Where(save_every=100, onnx=False)
 BLOCK = 256
 
 

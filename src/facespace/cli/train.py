@@ -1,5 +1,7 @@
 """`facespace train`: photos of people to a judged model, resumed by running the same command again."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facespace.cli import options, shell
+from facespace.cli.processes import launch
 from facespace.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -50,11 +53,17 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Threads that read photos ahead.")] = 0,
     commercial: options.Commercial = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine that share the work.")] = 1,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Train a model on a folder of people. Re-run the same command to go on after an interruption."""
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        raise typer.Exit(launch(processes, sys.argv[1:]))
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = sys.stderr  # of several processes the first alone speaks on stdout
     try:
+        from facespace.train.distributed import joined
         from facespace.train.loop import Where
         from facespace.train.loop import train as train_model
         from facespace.train.recipes import recipe as by_name
@@ -69,7 +78,7 @@ def train(
             teacher, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial
         )
     where = Where(device, threads, workers, save_every=save_every)
-    with progress(quiet) as listen:
+    with joined(device) as world, progress(quiet or not world.leads) as listen:
         outcome = train_model(
             chosen,
             data,
@@ -80,6 +89,8 @@ def train(
             where=where,
             listen=listen,
         )
+    if not world.leads:
+        return
     document = {
         "run": str(outcome.run),
         "model": str(outcome.onnx),

@@ -9,18 +9,20 @@ Gradients keep the rule of data-parallel training: the mean over the processes o
 gradient. Class rows and their biases are the exception: their gradient is whole, for no other process has them.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
 from facespace.errors import DataError, UsageError
 from facespace.losses.classes import ClassScores, own_cosines
 from facespace.losses.head import AnyMargin, Classifier, HeadOutput, MarginHead, PhotoLosses
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup  # absent where torch is built without it
 
 BLOCK_ROWS = 1 << 14
 """Class rows drawn at a time; a multiple of 16, for torch's generator draws normal numbers by 16."""
@@ -29,7 +31,7 @@ BLOCK_ROWS = 1 << 14
 class AllReduce:
     """How figures of a slice become those of all classes (`losses.classes.Shards`); the same bits on every process."""
 
-    def __init__(self, group: ProcessGroup | None = None) -> None:
+    def __init__(self, group: "ProcessGroup | None" = None) -> None:
         self.group = group
 
     def sum(self, values: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ class AllReduce:
         return values
 
 
-def gather(part: Tensor, group: ProcessGroup | None = None) -> Tensor:
+def gather(part: Tensor, group: "ProcessGroup | None" = None) -> Tensor:
     """The tensors `(n, ...)` of all processes one after another, `(processes·n, ...)`; all must be of one shape.
 
     The gradient of a process's part is the sum over all processes of what they ask of it: where each has the whole
@@ -62,7 +64,7 @@ def gather(part: Tensor, group: ProcessGroup | None = None) -> Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, group: ProcessGroup | None) -> Tensor:
+    def forward(ctx: Any, part: Tensor, group: "ProcessGroup | None") -> Tensor:
         ctx.group, ctx.length = group, len(part)
         return _all(part, group).flatten(0, 1)
 
@@ -73,7 +75,7 @@ class _Gather(torch.autograd.Function):
         return slope.narrow(0, dist.get_rank(ctx.group) * ctx.length, ctx.length), None
 
 
-def _all(part: Tensor, group: ProcessGroup | None) -> Tensor:
+def _all(part: Tensor, group: "ProcessGroup | None") -> Tensor:
     """The tensors of all processes, `(processes, ...)`."""
     every = part.new_empty(dist.get_world_size(group), *part.shape)
     dist.all_gather(list(every), part.contiguous(), group=group)
@@ -105,7 +107,7 @@ class ShardedHead(MarginHead):
         sample: float = 1.0,
         learn_scale: bool = False,
         seed: int = 0,
-        group: ProcessGroup | None = None,
+        group: "ProcessGroup | None" = None,
     ) -> None:
         """Raises UsageError as `MarginHead` does, and for fewer classes than processes."""
         rank, processes = dist.get_rank(group), dist.get_world_size(group)

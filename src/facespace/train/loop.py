@@ -22,6 +22,7 @@ from facespace.data.splits import split_people
 from facespace.errors import DeviceUnavailable, UsageError
 from facespace.train import validate
 from facespace.train.cleaning import cleaned
+from facespace.train.distributed import PartReader, Silence, World, own_rows
 from facespace.train.mining import mined_batches
 from facespace.train.outcome import Outcome, finish
 from facespace.train.recipe import Recipe
@@ -72,9 +73,12 @@ def train(
     `start` is a finished run, or its `trunk.safetensors`, whose weights the training begins with; `clean_with` one of a
     recipe with sub-centres, whose doubts about photos are taken for true. `listen` hears every row of the log. Raises
     TrainingError where `run` belongs to another recipe or data, or where the loss stays non-finite; DataError for data
-    that cannot be trained on; UsageError for a teacher too many or few.
+    that cannot be trained on; UsageError for a teacher too many or few. Where torch.distributed is set up, its
+    processes share the work (see `train.distributed`), and each calls this.
     """
-    where, run = where or Where(), Path(run)
+    where, run, world = where or Where(), Path(run), World.present()
+    world.check(recipe)
+    listen = listen if world.leads else lambda row: None
     device = prepare(recipe, teacher, where)
     everyone = data if isinstance(data, People) else open_people(data)
     people, held = split_people(everyone, recipe.held_out, recipe.seed)
@@ -82,15 +86,19 @@ def train(
     first = None if start is None else Start.read(start, recipe)
     clean = None if clean_with is None else cleaned(people, clean_with)
     people = people if clean is None else clean.people
-    claim(run, recipe, everyone, teacher, *(None if part is None else part.digest for part in (first, clean)))
+    world.check_same(recipe, people)
+    if world.leads:
+        claim(run, recipe, everyone, teacher, *(None if part is None else part.digest for part in (first, clean)))
     targets = None if teacher is None else teacher_targets(everyone, people, teacher, listen)
-    held_out = validate.read_held_out(held, recipe.trunk.size) if held.photos else None
+    held_out = validate.read_held_out(held, recipe.trunk.size) if held.photos and world.leads else None
 
-    state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device)
-    fresh = [] if first is None else first.into(recipe, state.trunk, state.objective.margin_head, people)
+    state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device, world)
+    head = state.objective.margin_head
+    fresh = [] if first is None else own_rows(first, head).into(recipe, state.trunk, head, people)
     passed = state.resume(run)
-    reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad)
-    with RunLog(run, state.step, listen) as log, contextlib.closing(stream(recipe, reader, state)) as batches:
+    reader = PartReader(people, recipe.augment, recipe.seed, where.workers, state.bad, world)
+    written = RunLog(run, state.step, listen) if world.leads else Silence()
+    with written as log, contextlib.closing(stream(recipe, reader, state)) as batches:
         for sentence in passed:
             log.note("warning", step=state.step, message=sentence)
         if state.step == 0 and (fresh or clean):
@@ -104,13 +112,14 @@ def train(
             for _ in range(recipe.accumulate):
                 batch = next(batches)
                 faces = validate.tensor(batch.faces, device)
-                embeddings, grouped = state.represent(faces)
+                embeddings, grouped, batch = world.gather(*state.represent(faces), batch)
                 wanted = None if targets is None else targets_of(targets, batch, device)
                 out = state.objective(embeddings, batch, wanted, progress, grouped)
                 (out.loss / recipe.accumulate).backward()
                 rows.append({"loss": float(out.loss.detach())} | out.logs)
+            world.average([state.trunk, state.objective])
             logs, norm, side_px = averaged(rows), state.clip(recipe.clip_norm), batch.faces.shape[1]
-            if np.isfinite(logs["loss"]) and np.isfinite(norm) and state.heads_finite():
+            if world.all(bool(np.isfinite(logs["loss"]) and np.isfinite(norm) and state.heads_finite())):
                 state.optimiser.step()
                 state.bad_in_a_row = 0
             else:
@@ -121,7 +130,13 @@ def train(
                 state.consider(validate.score(state.trunk, held_out, side_px), log, side_px)
             if state.step % where.save_every == 0 or state.step == state.total:
                 state.save(run)
-        return finish(state, run, log, everyone, people, teacher, first, where.onnx)
+        world.unite(state.objective)
+        outcome = (
+            finish(state, run, log, everyone, people, teacher, first, where.onnx) if isinstance(log, RunLog) else None
+        )
+        outcome = world.told(outcome)
+        assert outcome is not None  # the first process has one
+        return outcome
 
 
 def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.device:

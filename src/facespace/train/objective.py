@@ -11,6 +11,7 @@ from facespace.losses.distillation import DistillationHead
 from facespace.losses.groupface import GroupLoss
 from facespace.losses.harmonic import HarmonicHead
 from facespace.losses.head import HeadOutput, MarginHead
+from facespace.losses.sharded import ShardedHead
 from facespace.losses.triplet import TripletHead
 from facespace.models.nets.groupface import Grouped
 from facespace.train.recipe import Recipe
@@ -20,13 +21,14 @@ from facespace.train.schedule import grown
 class Objective(nn.Module):
     """The heads of a recipe; its parameters are trained with the trunk and its state is in the checkpoints."""
 
-    def __init__(self, recipe: Recipe, classes: int, teacher_dim: int | None) -> None:
+    def __init__(self, recipe: Recipe, classes: int, teacher_dim: int | None, *, shards: bool = False) -> None:
+        """With `shards` the class rows are spread over the processes of torch's default group."""
         super().__init__()
         self.recipe = recipe
         dim, groups = recipe.trunk.dim, recipe.trunk.groups
         self.labels = self.triplet = self.harmonic = self.teacher = self.groups = None
         if recipe.labels is not None:
-            self.labels = _classifier(recipe, classes)
+            self.labels = _classifier(recipe, classes, ShardedHead if shards else MarginHead)
         if recipe.group_labels is not None and groups is not None:
             self.groups = GroupLoss(groups.count, recipe.group_labels)
         if recipe.triplet is not None:
@@ -72,10 +74,10 @@ class Objective(nn.Module):
         return HeadOutput(total, logs)
 
 
-def _classifier(recipe: Recipe, classes: int) -> MarginHead | BroadFace:
+def _classifier(recipe: Recipe, classes: int, kind: type[MarginHead]) -> MarginHead | BroadFace:
     labels = recipe.labels
     assert labels is not None
-    head = MarginHead(
+    head = kind(
         classes,
         recipe.trunk.dim,
         labels.margin,

@@ -14,6 +14,7 @@ from facespace.errors import TrainingError
 from facespace.models.nets.groupface import Grouped, GroupFace
 from facespace.models.nets.trunks import build
 from facespace.train import checkpoint
+from facespace.train.distributed import World
 from facespace.train.objective import Objective
 from facespace.train.precision import bf16_is_faster
 from facespace.train.recipe import SGD, AdaGrad, AdamW, Recipe
@@ -59,19 +60,29 @@ class State:
     """The period they were mined in."""
     fixed: frozenset[str] = frozenset()
     """Parameters of the trunk that never learn, such as the gain of the last normalisation."""
+    world: World = field(default_factory=World)
+    """The processes that share the work."""
 
     @classmethod
-    def begin(cls, recipe: Recipe, labels: NDArray[np.int64], teacher_dim: int | None, device: torch.device) -> "State":
+    def begin(
+        cls,
+        recipe: Recipe,
+        labels: NDArray[np.int64],
+        teacher_dim: int | None,
+        device: torch.device,
+        world: World | None = None,
+    ) -> "State":
         """Fresh weights for training photos of these labels; channels last, which every convolution here prefers."""
+        world = world or World()
         torch.manual_seed(recipe.seed)
         trunk = build(recipe.trunk).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        objective = Objective(recipe, int(labels.max()) + 1, teacher_dim).to(device)
+        objective = Objective(recipe, int(labels.max()) + 1, teacher_dim, shards=world.shards(recipe)).to(device)
         bf16 = {"off": False, "bf16": True, "auto": None}[recipe.autocast]
         per_epoch = len(recipe.sampler.epoch(labels, recipe.seed, 0))
         total = max(1, round(recipe.epochs * per_epoch) // recipe.accumulate)
         fixed = frozenset(name for name, parameter in trunk.named_parameters() if not parameter.requires_grad)
         optimiser = _optimiser(recipe, trunk, objective)
-        return cls(recipe, trunk, objective, optimiser, per_epoch, total, bf16=bf16, fixed=fixed)
+        return cls(recipe, trunk, objective, optimiser, per_epoch, total, bf16=bf16, fixed=fixed, world=world)
 
     def represent(self, faces: Tensor) -> tuple[Tensor, Grouped | None]:
         """Embeddings `(N, D)` of faces `(N, 3, S, S)`, and what a trunk with groups says beside them."""
@@ -104,7 +115,7 @@ class State:
     def autocast(self, faces: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The precision of the trunk; `auto` is decided once, by timing the first batch, and kept in the checkpoint."""
         if self.bf16 is None:
-            self.bf16 = bf16_is_faster(self.trunk, faces)
+            self.bf16 = self.world.told(bf16_is_faster(self.trunk, faces))
         return torch.autocast(faces.device.type, torch.bfloat16, enabled=self.bf16)
 
     def clip(self, norm: float) -> float:
@@ -146,7 +157,8 @@ class State:
             self.best = {"score": figures[SELECTED_BY], "step": self.step, "figures": figures, "trunk": weights}
 
     def save(self, run: Path) -> None:
-        """Write the checkpoint of this step."""
+        """Write the checkpoint of this step, as one process would; all must call it."""
+        self.bad.update(self.world.union(self.bad))
         state = {
             "step": self.step,
             "trunk": self.trunk.state_dict(),
@@ -161,11 +173,14 @@ class State:
             "mined": self.mined,
             "mined_in": self.mined_in,
         }
-        checkpoint.save(run / "checkpoints", self.step, state)
+        state = self.world.collect(state, self.objective, self.optimiser)
+        if self.world.leads:
+            checkpoint.save(run / "checkpoints", self.step, state)
 
     def resume(self, run: Path) -> list[str]:
         """Take over the newest sound checkpoint, if there is one; a sentence for each damaged one passed over."""
-        state, passed = checkpoint.newest(run / "checkpoints")
+        state, passed = checkpoint.newest(run / "checkpoints") if self.world.leads else (None, [])
+        state = self.world.deal(state, self.objective, self.optimiser)
         if state is None:
             return passed
         self.trunk.load_state_dict(state["trunk"])

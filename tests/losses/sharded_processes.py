@@ -76,7 +76,7 @@ def descended(parameters: list[nn.Parameter]) -> None:
     with torch.no_grad():
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter -= RATE * parameter.grad
+                parameter.sub_(RATE * parameter.grad)
 
 
 def figures(out: HeadOutput, net: nn.Module, head: MarginHead) -> dict[str, Any]:

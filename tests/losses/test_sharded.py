@@ -56,7 +56,7 @@ def alone(case: Case, chosen: list[Tensor]) -> list[dict[str, Any]]:
         photos = head.photo_losses(embeddings, rows, part)
         loss = photos.losses.mean() + head.penalty(embeddings)
         out = HeadOutput(loss, head.logs(embeddings, labels, photos.scores))
-        (case.weight * out.loss).backward()
+        (case.weight * out.loss).backward()  # type: ignore[no-untyped-call]
         steps.append(figures(out, net, head) | {"part": embeddings.grad})
         descended([*net.parameters(), *head.parameters()])
     return steps

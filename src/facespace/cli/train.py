@@ -41,9 +41,7 @@ def train(
     ] = None,
     clean_with: Annotated[
         Path | None,
-        typer.Option(
-            help="A finished run with sub-centres on the same data: leave out the photos it finds mislabelled."
-        ),
+        typer.Option(help="A run with sub-centres on the same data; photos it finds mislabelled stay out."),
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the photos, instead of the recipe's.")] = None,
     held_out: Annotated[int | None, typer.Option(help="People kept out to choose among the states.")] = None,

@@ -231,7 +231,7 @@ class _Rows:
             gradient = slopes.weight[block].flatten(0, -2)
             torch.mm(slope.T, self.features, out=gradient)
             if inverse is not None:  # the part along the row changes no cosine
-                gradient.addcmul_(rows, (torch.einsum("nb,nb->b", slope, cosines) * inverse)[:, None], value=-1)
+                gradient.addcmul_(rows, ((slope * cosines).sum(0) * inverse)[:, None], value=-1)
         if slopes.bias is not None:
             slopes.bias[block] = slope.sum(0)
 

@@ -287,6 +287,8 @@ def test_a_bias_has_its_place() -> None:
 class Slice:
     """One of two slices in one process: what the other one said in the round before takes part."""
 
+    count = 2
+
     def __init__(self) -> None:
         self.said: dict[str, Tensor] = {}
         self.heard: dict[str, Tensor] = {}
@@ -312,7 +314,7 @@ class Slice:
 @pytest.mark.parametrize("cut", [4, 0, 11, 1])
 @pytest.mark.parametrize(("centres", "unit", "bent"), CASES)
 def test_u16_two_slices_equal_the_whole(centres: int, unit: bool, bent: str, cut: int) -> None:
-    """Values in each slice are those of the whole; gradients of features and scale add up, those of rows join."""
+    """Values in each slice are those of the whole; gradients of features and scale have it as their mean, rows join."""
     given = Given(centres, unit)
     whole, gradients = given.gradients(bent)
     shards = Slice(), Slice()
@@ -324,7 +326,7 @@ def test_u16_two_slices_equal_the_whole(centres: int, unit: bool, bent: str, cut
         for got, expected in zip(scores, whole, strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     (f, W, s, *b), (f2, W2, s2, *b2) = (part for _, part in parts)
-    joined = [f + f2, torch.cat([W, W2]), s + s2, *(torch.cat(pair) for pair in zip(b, b2, strict=True))]
+    joined = [(f + f2) / 2, torch.cat([W, W2]), (s + s2) / 2, *(torch.cat(pair) for pair in zip(b, b2, strict=True))]
     for got, expected in zip(joined, gradients, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11)
 

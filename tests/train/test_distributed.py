@@ -25,7 +25,7 @@ from facespace.losses import Triplet
 from facespace.losses.offline import Offline
 from facespace.models.nets.groupface import Grouped
 from facespace.train import checkpoint
-from facespace.train.distributed import PartReader, World, joined
+from facespace.train.distributed import World, joined
 from facespace.train.runlog import read_log
 from facespace.train.start import read_rows
 
@@ -216,7 +216,7 @@ def test_the_parts_are_the_batch_whatever_happens_to_a_face(people: Path, size: 
     reader = Reader(everyone, BUSY, seed=5)
     positions = np.arange(10, 30)  # the damaged one, 17, among them
     whole = reader.batch(positions, 3, 2, 48)
-    parts = [PartReader(everyone, BUSY, 5, world=World(rank, size)) for rank in range(size)]
+    parts = [Reader(everyone, BUSY, 5, part=World(rank, size).part(len(positions))) for rank in range(size)]
     read = [part.batch(positions, 3, 2, 48) for part in parts]
     for name in ("faces", "labels", "photos", "flipped"):
         np.testing.assert_array_equal(np.concatenate([getattr(b, name) for b in read]), getattr(whole, name))

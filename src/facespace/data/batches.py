@@ -48,6 +48,8 @@ class Reader:
     workers: int = 0
     bad: dict[str, str] = field(default_factory=dict)
     """Name of each damaged photo met so far, and why it was left out."""
+    part: slice = field(default_factory=lambda: slice(None))
+    """Places of each batch that are read, where several processes share it; chances are those of the whole batch."""
 
     def batches(self, plan: Batches, epoch: int, start: int, side: Callable[[int], int]) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, ... of an epoch's plan, with faces of side `side(step)`."""
@@ -63,23 +65,24 @@ class Reader:
             yield from (future.result() for future in ahead)
 
     def batch(self, positions: NDArray[np.int64], epoch: int, step: int, size: int) -> Batch:
-        """One batch; a damaged photo is missing from it, the others stay as they would be.
+        """One batch, or the reader's part of it; a damaged photo is missing, the others stay as they would be.
 
-        Raises DataError where too many photos are damaged, or fewer than two of the batch are sound.
+        Raises DataError where too many photos are damaged, or fewer than two of those asked for are sound.
         """
         good: list[int] = []
         faces: list[NDArray[np.uint8]] = []
         flipped: list[bool] = []
-        for place, position in enumerate(positions):
+        for place in range(len(positions))[self.part]:
+            position = int(positions[place])
             try:
-                crop = read_crop(self.people, int(position))
+                crop = read_crop(self.people, position)
             except BadImage as error:
-                self._leave_out(int(position), error)
+                self._leave_out(position, error)
                 continue
             rng = np.random.Generator(np.random.PCG64((self.seed, epoch, step, place)))
             face, mirrored = self.augment(crop, rng)
             faces.append(face if size == face.shape[0] else resized(face, size))
-            good.append(int(position))
+            good.append(position)
             flipped.append(mirrored)
         if len(good) < 2:
             raise DataError("fewer than two photos of a batch are sound", file=self.people.root, hint="a larger batch")

@@ -43,6 +43,11 @@ class ClassScores(NamedTuple):
 class Shards(Protocol):
     """How figures of a slice of the classes become those of all; each method maps `(N,)` to `(N,)`, no gradient."""
 
+    @property
+    def count(self) -> int:
+        """How many slices there are."""
+        ...
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the slices."""
         ...
@@ -73,8 +78,9 @@ def class_scores(
     which `bias` `(C,)` is added where K = 1. Of K sub-centres the nearest counts, for label and other classes alike,
     and alone has a gradient. `labels` int64 `(N,)` are rows of `weight`; -1 for a class in another slice. `scale` is
     `(N,)`. `bend` replaces the other classes' cosines, knowing the label's. With `shards`, `weight` is a slice of the
-    classes, which may be empty: all results are those of the whole; the gradients of `features` and `scale` are the
-    slice's share, and add up to the whole. Raises UsageError for a bias that has no place.
+    classes, which may be empty: all results are those of the whole; the gradients of `features` and `scale` come from
+    the slice alone, so many times as large as there are slices: their mean is the whole, as data-parallel training
+    wants it. Raises UsageError for a bias that has no place.
     """
     if bias is not None and (unit or weight.ndim == 3):
         raise UsageError("cosines and sub-centres have no bias", hint="leave it out")
@@ -127,7 +133,7 @@ class _ClassScores(torch.autograd.Function):
         if shards is not None:
             rest, nearest = shards.logsumexp(rest), shards.max(nearest)
         ctx.save_for_backward(features, weight, bias, scale, labels, target, rest, *kept)
-        ctx.unit, ctx.bend = unit, bend
+        ctx.unit, ctx.bend, ctx.slices = unit, bend, 1 if shards is None else shards.count
         ctx.mark_non_differentiable(nearest)
         return target, rest, nearest
 
@@ -154,6 +160,9 @@ class _ClassScores(torch.autograd.Function):
             rows.descend(slopes, block, _to_nearest_centre(share, cosines), cosines, inverse)
         if g_target is not None:
             rows.descend_own(slopes, g_target)
+        for shared in (slopes.features, slopes.scale):
+            if shared is not None and ctx.slices > 1:
+                shared.mul_(ctx.slices)
         return *slopes, None, None, None, None
 
 

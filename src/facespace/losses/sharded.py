@@ -19,7 +19,7 @@ from torch import Tensor
 
 from facespace.errors import DataError, UsageError
 from facespace.losses.classes import ClassScores, own_cosines
-from facespace.losses.head import AnyMargin, Classifier, HeadOutput, MarginHead, PhotoLosses
+from facespace.losses.head import AnyMargin, HeadOutput, MarginHead
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup  # absent where torch is built without it
@@ -33,6 +33,11 @@ class AllReduce:
 
     def __init__(self, group: "ProcessGroup | None" = None) -> None:
         self.group = group
+
+    @property
+    def count(self) -> int:
+        """The processes."""
+        return dist.get_world_size(self.group)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the slices."""
@@ -147,19 +152,6 @@ class ShardedHead(MarginHead):
     def check(self, embeddings: Tensor, labels: Tensor) -> None:
         """As `MarginHead.check`; -1 stands for a class of another slice."""
         super().check(embeddings, labels.clamp(min=0))
-
-    def photo_losses(self, features: Tensor, labels: Tensor, part: Classifier) -> PhotoLosses:
-        """As `MarginHead.photo_losses`, with -1 for classes of other slices."""
-        photos = super().photo_losses(features, labels, part)
-        if photos.scores.rest.grad_fn is not None:
-            photos.scores.rest.grad_fn.register_hook(self._to_mean)
-        return photos
-
-    def _to_mean(self, slopes: tuple[Tensor | None, ...], _: Any) -> tuple[Tensor | None, ...]:
-        """The gradients of features and scale are a slice's share: so many times that, and their mean is the sum."""
-        features, *rows, scale, labels = slopes  # the tensors among the arguments of class_scores, in their order
-        features, scale = (None if x is None else x * self.processes for x in (features, scale))
-        return features, *rows, scale, labels
 
     @torch.no_grad()
     def _sampled(self, labels: Tensor) -> tuple[Tensor, Tensor]:

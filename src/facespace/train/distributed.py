@@ -15,19 +15,17 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facespace.data.augment import Augment, Crop
-from facespace.data.batches import Batch, Reader
+from facespace.data.batches import Batch
 from facespace.data.folder import People
 from facespace.errors import DeviceUnavailable, TrainingError, UsageError
 from facespace.losses.margins import full_precision
@@ -100,6 +98,11 @@ class World:
         if rest or part < 2:
             message = f"a batch of {recipe.sampler.batch} does not give {self.size} processes equal parts of 2 or more"
             raise UsageError(message, hint="another batch, or another number of processes")
+
+    def part(self, batch: int) -> slice:
+        """The places of a batch of so many photos that are this process's to read."""
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
 
     def check_same(self, recipe: Recipe, people: People) -> None:
         """TrainingError where processes were started with other recipes, photos or torch than the first."""
@@ -235,40 +238,6 @@ def _spread_in(
             for key, value in kept.items():
                 if isinstance(value, Tensor) and value.ndim == parameter.ndim:
                     yield head, kept, key
-
-
-@dataclass
-class PartReader(Reader):
-    """Reads of each batch the part of its process; a photo meets the chances of its place in the whole batch."""
-
-    world: World = World()
-
-    def batch(self, positions: NDArray[np.int64], epoch: int, step: int, size: int) -> Batch:
-        """As `Reader.batch`, of the own part of the positions; at least two of its photos must be sound."""
-        if self.world.size == 1:
-            return super().batch(positions, epoch, step, size)
-        share = len(positions) // self.world.size
-        first = self.world.rank * share
-        part = Reader(self.people, _Placed.at(first, self.augment), self.seed, bad=self.bad)
-        return part.batch(positions[first : first + share], epoch, step, size)
-
-
-@dataclass(frozen=True)
-class _Placed(Augment):
-    """An augmentation whose generator, made for a place in a part, is that of the place in the whole batch."""
-
-    first: int = 0
-
-    @classmethod
-    def at(cls, first: int, augment: Augment) -> Self:
-        return cls(**{field.name: getattr(augment, field.name) for field in fields(augment)}, first=first)
-
-    def __post_init__(self) -> None:
-        """The settings were checked when they were made."""
-
-    def __call__(self, face: Crop, rng: np.random.Generator) -> tuple[Crop, bool]:
-        *before, place = rng.bit_generator.seed_seq.entropy  # type: ignore[attr-defined]
-        return super().__call__(face, np.random.Generator(np.random.PCG64((*before, place + self.first))))
 
 
 class Silence:

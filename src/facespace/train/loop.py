@@ -22,7 +22,7 @@ from facespace.data.splits import split_people
 from facespace.errors import DeviceUnavailable, UsageError
 from facespace.train import validate
 from facespace.train.cleaning import cleaned
-from facespace.train.distributed import PartReader, Silence, World, own_rows
+from facespace.train.distributed import Silence, World, own_rows
 from facespace.train.mining import mined_batches
 from facespace.train.outcome import Outcome, finish
 from facespace.train.recipe import Recipe
@@ -96,7 +96,8 @@ def train(
     head = state.objective.margin_head
     fresh = [] if first is None else own_rows(first, head).into(recipe, state.trunk, head, people)
     passed = state.resume(run)
-    reader = PartReader(people, recipe.augment, recipe.seed, where.workers, state.bad, world)
+    part = world.part(recipe.sampler.batch)
+    reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad, part)
     written = RunLog(run, state.step, listen) if world.leads else Silence()
     with written as log, contextlib.closing(stream(recipe, reader, state)) as batches:
         for sentence in passed:

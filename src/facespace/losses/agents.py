@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facespace.errors import UsageError
-from facespace.losses.margins import COSINE_LIMIT
+from facespace.losses.margins import angle
 from facespace.losses.term import Auxiliary, Term, require_positive
 
 Anchors = Literal["batch", "all"]
@@ -149,12 +149,6 @@ class AgentTriplet:
         """Mean over i of Σ_{j≠y_i} [m + D(f_i, W_{y_i}) - D(f_i, W_j)]_+."""
         own, distances = _distances(embeddings, labels, rows)
         return _short_of(self.margin + own, distances, self.negatives).mean()
-
-
-def angle(cos: Tensor) -> Tensor:
-    """Radians of cosines; at |c| = 1 and past it, where rounding leads, the slope is large but finite."""
-    c = cos + (cos.clamp(-COSINE_LIMIT, COSINE_LIMIT) - cos).detach()
-    return torch.atan2(((1 - c) * (1 + c)).sqrt(), c)
 
 
 def _distances(embeddings: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

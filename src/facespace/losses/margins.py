@@ -215,7 +215,7 @@ def _combined(cos: Tensor, m1: float, m2: float, m3: float, past_pi: PastPi, gra
 def margined_cosine(cos: Tensor, m1: float, m2: float | Tensor, past_pi: PastPi) -> Tensor:
     """cos(m1·θ + m2) of cosines of any shape, with the rule `past_pi`; a tensor m2 belongs to m1 = 1."""
     cos = full_precision(cos)
-    phi = m1 * _angle(cos) + m2
+    phi = m1 * angle(cos) + m2
     match past_pi:
         case "none":
             return phi.cos()
@@ -233,7 +233,8 @@ def margined_cosine(cos: Tensor, m1: float, m2: float | Tensor, past_pi: PastPi)
             return torch.where(phi < math.pi, phi.cos(), cos - mu * math.sin(mu))
 
 
-def _angle(cos: Tensor) -> Tensor:
+def angle(cos: Tensor) -> Tensor:
+    """Radians of cosines of any shape; at |c| = 1 and past it, where rounding leads, the slope is large but finite."""
     # The value is clamped, the slope is not cut: beyond the limit it is the (finite) slope at the limit.
     c = cos + (cos.clamp(-COSINE_LIMIT, COSINE_LIMIT) - cos).detach()
     # arccos(c) through its sine: (1-c)(1+c) keeps its digits near |c| = 1, the 1-c² in arccos' own slope does not.

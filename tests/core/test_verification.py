@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facespace.core import verification as v
-from facespace.errors import DataError, Refused
+from facespace.errors import DataError, Refused, UsageError
 
 INF = float("inf")
 
@@ -176,6 +176,31 @@ def test_equal_error_lies_on_a_line_of_the_curve(sample: tuple[list[float], list
     ]
     assert any(on_a_line)
     assert threshold in thresholds_of(scores)
+
+
+@given(pairs(folds=2))
+def test_where_ties_are_rejected_the_same_points_have_other_thresholds(
+    sample: tuple[list[float], list[bool], list[int]],
+) -> None:
+    scores, same, folds = sample
+    accept, reject = v.roc(scores, same), v.roc(scores, same, "reject")
+    assert reject.thresholds.tolist() == [*thresholds_of(scores)[1:], -INF]
+    for t, true, false in zip(reject.thresholds, reject.true_accepts, reject.false_accepts, strict=True):
+        above = [y for s, y in zip(scores, same, strict=True) if s > t]
+        assert (sum(above), len(above) - sum(above)) == (true, false)
+    assert (accept.true_accepts == reject.true_accepts).all()
+    got = v.over_folds(scores, same, folds, v.best_threshold, "reject")
+    for row, fold in enumerate((0, 1)):
+        others = [(s, y) for s, y, f in zip(scores, same, folds, strict=True) if f != fold]
+        threshold = v.best_threshold(v.roc([s for s, _ in others], [y for _, y in others], "reject"))
+        held = [(s > threshold) == y for s, y, f in zip(scores, same, folds, strict=True) if f == fold]
+        assert got.thresholds[row] == threshold
+        assert got.accuracy[row] == pytest.approx(sum(held) / len(held), abs=1e-12)
+
+
+def test_a_tie_rule_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown"):
+        v.roc([0.5, 0.1], [True, False], "maybe")  # type: ignore[arg-type]
 
 
 def test_a_failure_to_acquire_is_a_miss_and_a_right_rejection() -> None:

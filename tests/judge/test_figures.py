@@ -72,6 +72,40 @@ def test_folds_without_a_single_error_are_no_certainty() -> None:
     assert figures.tar_at_far[0].ci95[0] < 1
 
 
+def test_ties_are_decided_alike_on_the_pairs_of_the_threshold_and_otherwise_elsewhere() -> None:
+    """The curve is the same, point by point; held-out pairs at the threshold are not."""
+    scores, same, folds = sample(folds=4)
+    accept, reject = (figures_of(scores, same, folds, ties) for ties in ("accept", "reject"))
+    for name in ("true_accepts", "false_accepts"):
+        np.testing.assert_array_equal(getattr(accept.curve, name), getattr(reject.curve, name))
+    assert accept.auc == reject.auc
+    assert accept.eer == reject.eer
+    assert [rate.rate for rate in accept.tar_at_far] == [rate.rate for rate in reject.tar_at_far]
+    assert (accept.folds.thresholds > reject.folds.thresholds).all()
+    assert reject.as_json()["ties"] == "reject"
+    for fold in range(1, 5):
+        threshold = reject.folds.thresholds[fold - 1]
+        assert threshold in scores[folds != fold]
+        right = (scores[folds == fold] > threshold) == same[folds == fold]
+        assert reject.folds.accuracy[fold - 1] == pytest.approx(right.mean(), abs=1e-12)
+
+
+def test_pairs_that_stand_twice_are_no_more_evidence() -> None:
+    scores, same, folds = sample(folds=3, kind=200)
+    twice = np.tile(scores, 2), np.tile(same, 2), np.tile(folds, 2)
+    once, honest, fooled = figures_of(scores, same, folds), figures_of(*twice, repeats=2), figures_of(*twice)
+    assert once.as_json() == honest.as_json()
+    wide, narrow = (figures.tar_at_far[0].ci95 for figures in (honest, fooled))
+    assert wide is not None
+    assert narrow is not None
+    assert wide[1] - wide[0] > 1.3 * (narrow[1] - narrow[0])
+    # 600 impostor pairs cannot show 0.1 %, and asking each of them twice does not help.
+    assert "600 impostor pairs" in str(honest.tar_at_far[1].refused)
+    perfect = same.astype(np.float32)
+    once, honest = figures_of(perfect, same, folds), figures_of(np.tile(perfect, 2), *twice[1:], repeats=2)
+    assert once.accuracy_ci95 == honest.accuracy_ci95
+
+
 def test_intervals_stay_shares() -> None:
     scores, same, folds = sample(folds=2, kind=4)
     figures = figures_of(scores, same, folds)

@@ -175,10 +175,11 @@ def test_the_document_has_the_keys_of_the_command_line_and_is_strict_json() -> N
     document = run(protocol_of(content, photos), Colours(), Aligned(), threads=2).as_json()
     assert set(document) == {
         *("model", "protocol", "pairs", "folds", "accuracy", "val_at_far", "tar_at_far", "eer", "auc", "threshold"),
-        *("failures", "speed", "data", "environment"),
+        *("ties", "failures", "speed", "data", "environment"),
     }
     assert document["model"] == {"name": "colours", "contract": "c0105", "dim": 3}
-    assert {"mean", "stderr", "ci95"} <= document["accuracy"].keys()
+    assert {"mean", "stderr", "std", "ci95"} <= document["accuracy"].keys()
+    assert document["accuracy"]["stderr"] == pytest.approx(document["accuracy"]["std"] / document["folds"] ** 0.5)
     assert all({"far", "val", "achieved_far", "ci95"} <= rate.keys() for rate in document["val_at_far"])
     assert document["data"]["images"] == 90
     assert document["data"]["people"] == 30

@@ -1,27 +1,36 @@
 """Verification, one photo against one: ROC, accuracy over folds, VAL@FAR, TAR@FAR, EER, AUC; exact, by sorting.
 
-A pair is accepted when its score (a similarity) is at least the threshold. Every distinct score is a threshold, and one
-above all scores accepts nothing. A score of -inf means that a photo gave no face: the pair counts, and no threshold
-accepts it.
+A pair is accepted when its score (a similarity) is at least the threshold, or where ties are rejected, above it. Every
+distinct score is a threshold, and one above all scores accepts nothing. A score of -inf means that a photo gave no
+face: the pair counts, and no threshold accepts it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facespace.core.intervals import rule_of_3
-from facespace.errors import DataError, Refused
+from facespace.errors import DataError, Refused, UsageError
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Ties = Literal["accept", "reject"]
+"""What becomes of a pair exactly at the threshold: accepted (FaceNet, D <= d), or rejected (ArcFace's code, D < d).
+
+On the pairs that a threshold is chosen on, nothing changes but its name: the lowest score accepted, or the highest
+rejected. On other pairs those between the two are decided differently.
+"""
 
 
 @dataclass(frozen=True)
 class Roc:
-    """Pairs accepted at every distinct threshold; the thresholds `(T,)` fall, the first is +inf and accepts nothing."""
+    """Pairs accepted at every distinct threshold; the thresholds `(T,)` fall.
+
+    The first is +inf and accepts nothing; where ties are rejected that is the highest score, and the last is -inf.
+    """
 
     thresholds: Floats
     true_accepts: Counts
@@ -71,7 +80,13 @@ class OperatingPoint:
         return self.false_accepts / self.impostors
 
 
-def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
+def accepts(scores: NDArray[Any], threshold: float, ties: Ties = "accept") -> NDArray[np.bool_]:
+    """Which scores a threshold accepts, bool of the same shape."""
+    accepted: NDArray[np.bool_] = scores >= threshold if ties == "accept" else scores > threshold
+    return accepted
+
+
+def roc(scores: ArrayLike, same: ArrayLike, ties: Ties = "accept") -> Roc:
     """The curve of scores `(P,)` of pairs, `same` bool `(P,)` true where both photos show one person.
 
     Raises `DataError` where one of the two kinds is missing, or a score is NaN or +inf.
@@ -82,7 +97,7 @@ def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
     found = np.unique(scores)[::-1]
     thresholds = np.concatenate(([np.inf], found[np.isfinite(found)])).astype(scores.dtype, copy=False)
     return Roc(
-        thresholds.astype(np.float64),
+        _named(thresholds.astype(np.float64), ties),
         _accepted(genuine, thresholds),
         _accepted(impostors, thresholds),
         genuine.size,
@@ -102,6 +117,13 @@ def _require_both(genuine: int, impostors: int) -> None:
         raise DataError(f"{genuine} genuine and {impostors} impostor pairs: both kinds are needed")
 
 
+def _named(thresholds: Floats, ties: Ties) -> Floats:
+    """Thresholds that accept ties, from +inf down, or those that accept the same pairs while they reject ties."""
+    if ties not in get_args(Ties):
+        raise UsageError(f"ties = {ties!r} is unknown", hint="accept or reject")
+    return thresholds if ties == "accept" else np.append(thresholds[1:], -np.inf)
+
+
 def _accepted(ascending: NDArray[Any], thresholds: NDArray[Any]) -> Counts:
     return ascending.size - np.searchsorted(ascending, thresholds, side="left")
 
@@ -112,15 +134,17 @@ def best_threshold(curve: Roc) -> float:
     return float(curve.thresholds[np.argmax(right)])  # argmax takes the first, and thresholds fall
 
 
-def at_far(curve: Roc, far: float) -> OperatingPoint:
+def at_far(curve: Roc, far: float, repeats: int = 1) -> OperatingPoint:
     """The point with the highest TAR among those whose FAR is at most `far`.
 
-    Raises `Refused` where one false accept is already more than `far`: fewer than 1 / far impostor pairs.
+    `repeats` is how often each pair of photos stands in the curve. Raises `Refused` where one false accept is already
+    more than `far`: fewer than 1 / far impostor pairs.
     """
-    if 1 / curve.impostors > far:
+    impostors = curve.impostors // repeats
+    if 1 / impostors > far:
         raise Refused(
-            f"{curve.impostors:,} impostor pairs cannot show a FAR of {far:g}: even without one false accept "
-            f"they would only show that it is below {rule_of_3(curve.impostors):.2g}",
+            f"{impostors:,} impostor pairs cannot show a FAR of {far:g}: even without one false accept "
+            f"they would only show that it is below {rule_of_3(impostors):.2g}",
             hint=f"judge on at least {1 / far:,.0f} impostor pairs, or ask for a higher FAR",
         )
     # FAR rises along the curve: the last point that is not above the asked one accepts most.
@@ -134,7 +158,9 @@ def at_far(curve: Roc, far: float) -> OperatingPoint:
     )
 
 
-def over_folds(scores: ArrayLike, same: ArrayLike, folds: ArrayLike, choose: Callable[[Roc], float]) -> FoldRates:
+def over_folds(
+    scores: ArrayLike, same: ArrayLike, folds: ArrayLike, choose: Callable[[Roc], float], ties: Ties = "accept"
+) -> FoldRates:
     """Each fold at the threshold that `choose` takes from the curve of all other folds.
 
     `folds` int `(P,)` names the fold of each pair. With `best_threshold` the accuracy is LFW's; with the threshold of
@@ -147,22 +173,22 @@ def over_folds(scores: ArrayLike, same: ArrayLike, folds: ArrayLike, choose: Cal
     names = np.unique(folds)
     if names.size < 2:
         raise DataError("a threshold is chosen on the other folds: at least two folds are needed")
-    rates = [_held_out(scores, same, folds == name, choose) for name in names]
+    rates = [_held_out(scores, same, folds == name, choose, ties) for name in names]
     return FoldRates(*np.array(rates, dtype=np.float64).T)
 
 
 def _held_out(
-    scores: NDArray[Any], same: NDArray[np.bool_], held: NDArray[np.bool_], choose: Callable[[Roc], float]
+    scores: NDArray[Any], same: NDArray[np.bool_], held: NDArray[np.bool_], choose: Callable[[Roc], float], ties: Ties
 ) -> tuple[float, float, float, float]:
     """Threshold of the other pairs, and accuracy, VAL and FAR of the held-out ones; the scores fall."""
-    threshold = choose(_sweep(scores[~held], same[~held]))
-    accepted, truth = scores[held] >= threshold, same[held]
+    threshold = choose(_sweep(scores[~held], same[~held], ties))
+    accepted, truth = accepts(scores[held], threshold, ties), same[held]
     if truth.all() or not truth.any():
         raise DataError("a fold lacks genuine or impostor pairs: both kinds are needed in each")
     return threshold, (accepted == truth).mean(), accepted[truth].mean(), accepted[~truth].mean()
 
 
-def _sweep(falling: NDArray[Any], same: NDArray[np.bool_]) -> Roc:
+def _sweep(falling: NDArray[Any], same: NDArray[np.bool_], ties: Ties) -> Roc:
     """The curve of `roc` from scores that fall: one pass, equal scores passing together."""
     genuine = int(same.sum())
     _require_both(genuine, same.size - genuine)
@@ -171,7 +197,7 @@ def _sweep(falling: NDArray[Any], same: NDArray[np.bool_]) -> Roc:
     accepted = np.append(-1, last) + 1  # at +inf none, then all down to each run's last
     true_accepts = np.append(0, np.cumsum(same)[last])
     thresholds = np.append(np.inf, falling[last].astype(np.float64))
-    return Roc(thresholds, true_accepts, accepted - true_accepts, genuine, same.size - genuine)
+    return Roc(_named(thresholds, ties), true_accepts, accepted - true_accepts, genuine, same.size - genuine)
 
 
 def equal_error(curve: Roc) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from facespace.core.intervals import Interval
+from facespace.core.verification import accepts
 from facespace.judge.charts import Axis, Series, histogram, line_chart, thinned
 from facespace.judge.figures import RateAtFar
 from facespace.judge.run import Evaluation, worst_pairs
@@ -144,7 +145,7 @@ def _pictured(evaluation: Evaluation, same: bool) -> list[dict[str, Any]]:
     for first, second, score in worst_pairs(evaluation.protocol, evaluation.scores, same, PICTURES):
         if {first, second} <= evaluation.crops.keys():
             pictures = [_jpeg(evaluation.crops[name]) for name in (first, second)]
-            wrong = (score >= evaluation.figures.threshold) != same
+            wrong = bool(accepts(np.array(score), evaluation.figures.threshold, evaluation.figures.ties)) != same
             rows.append({"names": (first, second), "score": score, "wrong": wrong, "pictures": pictures})
     return rows
 

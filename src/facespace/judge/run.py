@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from facespace.core.contracts import AlignedFaces, Detector, Embedder, Vectors
 from facespace.core.scores import pair_scores
+from facespace.core.verification import Ties
 from facespace.errors import InputError
 from facespace.faces.align import aligned_faces
 from facespace.faces.detect import Policy
@@ -91,33 +92,17 @@ class Evaluation:
 
     def failed_pairs(self, same: bool) -> int:
         """Genuine or impostor pairs that hold a photo without a face."""
-        return int((np.isneginf(self.scores) & (self.protocol.same == same)).sum())
+        return _failed(self.scores, self.protocol.same == same)
 
     def as_json(self) -> dict[str, Any]:
         """The document of `evaluate --json`."""
-        figures = self.figures
         return {
             "model": self.model,
             "protocol": self.protocol.name,
             "pairs": len(self.scores),
-            "folds": len(figures.folds.accuracy),
-            "accuracy": {
-                "mean": figures.accuracy,
-                "stderr": figures.accuracy_stderr,
-                "ci95": figures.accuracy_ci95,
-                "per_fold": figures.folds.accuracy.tolist(),
-            },
-            "val_at_far": [rate.as_json() for rate in figures.val_at_far],
-            "tar_at_far": [rate.as_json() for rate in figures.tar_at_far],
-            "eer": {"rate": figures.eer, "threshold": _finite(figures.eer_threshold)},
-            "auc": figures.auc,
-            "threshold": _finite(figures.threshold),
-            "failures": {
-                "to_acquire": len(self.failures),
-                "files": [failure.as_json() for failure in self.failures],
-                "genuine_pairs": self.failed_pairs(same=True),
-                "impostor_pairs": self.failed_pairs(same=False),
-            },
+            "folds": len(self.figures.folds.accuracy),
+            **self.figures.as_json(),
+            "failures": failures_as_json(self.failures, self.scores, self.protocol.same),
             "speed": {"images_per_s": self.images_per_s, "seconds": self.seconds},
             "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
             "environment": self.environment,
@@ -130,12 +115,14 @@ def run(
     detector: Detector,
     *,
     policy: Policy = "central",
+    ties: Ties = "accept",
     threads: int | None = None,
     device: str = "cpu",
     pictures: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Judge `embedder` by `protocol`; `policy` chooses the face where a photo shows several.
+    """Judge `embedder` by `protocol`; `policy` chooses the face where a photo shows several, `ties` what a pair exactly
+    at a threshold is.
 
     `threads` workers (default: the cores) each take photos through all stages. `pictures` asks for the aligned faces of
     so many worst pairs of each kind, for a report. Raises `DataError` for a file that cannot be read at all.
@@ -147,7 +134,7 @@ def run(
     return Evaluation(
         protocol=protocol,
         scores=scores,
-        figures=figures_of(scores, protocol.same, protocol.folds),
+        figures=figures_of(scores, protocol.same, protocol.folds, ties),
         model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
         failures=embedded.failures,
         digest=embedded.digest,
@@ -155,6 +142,22 @@ def run(
         environment=describe_environment(threads, device, detector.source, policy),
         crops={name: align_photo(protocol.read(name), detector, policy) for name in sorted(names)},
     )
+
+
+def failures_as_json(
+    failures: Sequence[Failure], scores: NDArray[np.float32], same: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Photos without a face, and the genuine and impostor pairs that hold one, of scores `(P,)` and `same` `(P,)`."""
+    return {
+        "to_acquire": len(failures),
+        "files": [failure.as_json() for failure in failures],
+        "genuine_pairs": _failed(scores, same),
+        "impostor_pairs": _failed(scores, ~same),
+    }
+
+
+def _failed(scores: NDArray[np.float32], kind: NDArray[np.bool_]) -> int:
+    return int((np.isneginf(scores) & kind).sum())
 
 
 def available_cores() -> int:
@@ -234,8 +237,3 @@ def worst_pairs(
 def worst_photos(protocol: PairProtocol, scores: NDArray[np.float32], same: bool, count: int) -> list[str]:
     """Names of the photos in `worst_pairs`."""
     return [name for first, second, _ in worst_pairs(protocol, scores, same, count) for name in (first, second)]
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no infinity: null for the threshold that accepts nothing."""
-    return value if np.isfinite(value) else None

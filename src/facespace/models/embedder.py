@@ -76,11 +76,19 @@ class NetEmbedder(ABC):
         """Twelve hex digits of weights digest, preprocessing and dimension."""
         return self.card.contract()
 
-    @abstractmethod
     def embed(self, faces: AlignedFaces) -> Vectors:
         """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order: unit rows, or of a
         group-aware model [unit vbar, raw vhat].
         """
+        return self.comparable(self.raw(faces))
+
+    @abstractmethod
+    def raw(self, faces: AlignedFaces) -> NDArray[np.float32]:
+        """What the network gives for faces uint8 `(N, 112, 112, 3)` RGB, float32 `(N, D)`, in their order."""
+
+    def comparable(self, vectors: NDArray[np.float32]) -> Vectors:
+        """What the network gives, with the part that is compared by cosine divided by its length."""
+        return unit_vectors(vectors) if self.card.group_aware is None else self.card.group_aware.unit(vectors)
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
         """Similarities float32 `(Na, Nb)` of this model's vectors: cosines, or by its card group-aware.
@@ -99,10 +107,6 @@ class NetEmbedder(ABC):
         if self.card.group_aware is not None:
             return self.card.group_aware.pairs(a, b)
         return np.asarray(np.einsum("nd,nd->n", a, b), np.float32)
-
-    def _comparable(self, vectors: NDArray[np.float32]) -> Vectors:
-        """What the network gives, with the part that is compared by cosine divided by its length."""
-        return unit_vectors(vectors) if self.card.group_aware is None else self.card.group_aware.unit(vectors)
 
     def _check_lengths(self, a: Vectors, b: Vectors) -> None:
         if a.shape[-1] != self.dim or b.shape[-1] != self.dim:
@@ -144,8 +148,8 @@ class OnnxEmbedder(NetEmbedder):
         split = _split(self._session, dim, weights)
         self.card = card_for(weights, digest, size=size, dim=dim, split=split, stated=stated)
 
-    def embed(self, faces: AlignedFaces) -> Vectors:
-        """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
+    def raw(self, faces: AlignedFaces) -> NDArray[np.float32]:
+        """What the network gives for faces uint8 `(N, 112, 112, 3)` RGB, float32 `(N, D)`, in their order."""
         _check_faces(faces)
         batch = self._fixed_batch or max(1, min(8, math.ceil(len(faces) / self.threads)))
         vectors = np.empty((len(faces), self.dim), np.float32)
@@ -161,7 +165,7 @@ class OnnxEmbedder(NetEmbedder):
         else:
             with ThreadPoolExecutor(min(self.threads, len(starts))) as workers:
                 list(workers.map(fill, starts))
-        return self._comparable(vectors)
+        return vectors
 
     def _forward(self, pixels: Pixels) -> NDArray[np.float32]:
         """What the network gives for `(n, 3, S, S)`, as `(n, D)`; a batch of fixed size is filled up and cut again."""
@@ -203,8 +207,8 @@ class TorchEmbedder(NetEmbedder):
         split = 0 if spec.group_aware is None else spec.group_aware.split
         self.card = card_for(weights, digest, size=spec.size, dim=spec.vector_dim, split=split, stated=stated)
 
-    def embed(self, faces: AlignedFaces) -> Vectors:
-        """Vectors float32 `(N, D)` of faces uint8 `(N, 112, 112, 3)` RGB, in their order."""
+    def raw(self, faces: AlignedFaces) -> NDArray[np.float32]:
+        """What the network gives for faces uint8 `(N, 112, 112, 3)` RGB, float32 `(N, D)`, in their order."""
         import torch
 
         _check_faces(faces)
@@ -219,7 +223,7 @@ class TorchEmbedder(NetEmbedder):
                     vectors[part] = self._trunk(pixels).float().cpu().numpy()
         finally:
             torch.set_num_threads(before)
-        return self._comparable(vectors)
+        return vectors
 
 
 def _read(weights: Path) -> bytes:

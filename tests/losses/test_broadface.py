@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facespace.errors import UsageError
-from facespace.losses import ArcFace, CosFace, MarginHead, NormFace, Softmax, classes
-from facespace.losses.adaptive import AdaFace, CurricularFace, MagFace
+from facespace.losses import MARGINS, ArcFace, CosFace, MarginHead, NormFace, Softmax, classes
+from facespace.losses.adaptive import ADAPTIVE, AdaFace, AnnealedSphereFace, CurricularFace, MagFace
 from facespace.losses.broadface import BroadFace, Memory
 from facespace.losses.head import AnyMargin
 
@@ -172,6 +172,29 @@ def test_u20_no_gradient_of_the_batch_loss_reaches_the_class_rows() -> None:
     torch.testing.assert_close(taught, alone, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "centres"), [(name, k) for name in (*MARGINS, *ADAPTIVE) for k in (1, 2) if (name, k) != ("softmax", 2)]
+)
+def test_u20_class_rows_learn_from_batch_and_queue_alike_by_any_margin(name: str, centres: int) -> None:
+    """dL/dW is that of the head's mean over the N + |E| detached items, norms of e* and what is remembered included.
+
+    What an adaptive margin remembers moves with the batch alone, once.
+    """
+    margin: AnyMargin = (MARGINS | ADAPTIVE)[name]()
+    net, alone = (broad(Memory(size), margin, centres=centres) for size in (10, 0))
+    for f, y in batches(5):
+        old, labels = net.compensated(slice(0, net.length), net.head.weight.detach()), net.labels[: net.length].clone()
+        slopes = torch.autograd.grad(net(f, y).loss, list(net.head.parameters()))
+        alone.head.load_state_dict(net.head.state_dict())  # what is remembered of this batch too
+        everything = alone.head.eval()(torch.cat([f, old]), torch.cat([y, labels])).loss
+        expected = torch.autograd.grad(everything, list(alone.head.parameters()))
+        torch.testing.assert_close(slopes, expected, rtol=1e-10, atol=1e-12)
+        with torch.no_grad():
+            net.head.weight -= 0.3 * slopes[0]
+    if name == "sphereface_annealed":
+        assert float(net.head.memory["iteration"]) == 5
+
+
 def test_u19_the_batch_is_not_in_the_queue_during_its_own_loss() -> None:
     """The first step meets an empty queue, the second the first batch alone; evaluation enqueues nothing."""
     net, steps = broad(Memory(32)), batches(3)
@@ -296,9 +319,22 @@ def test_options_do_what_they_say() -> None:
     W = torch.randn(9, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     moved = unit.compensated(slice(0, 8), W)
     for i in range(8):
-        parts = [x / x.norm() for x in (unit.embeddings[i], W[unit.labels[i]], unit.rows[i])]
-        torch.testing.assert_close(moved[i], parts[0] + parts[1] - parts[2], rtol=1e-12, atol=1e-12)
+        e, now, then = (x / x.norm() for x in (unit.embeddings[i], W[unit.labels[i]], unit.rows[i]))
+        torch.testing.assert_close(moved[i] / unit.embeddings[i].norm(), e + now - then, rtol=1e-12, atol=1e-12)
     assert torch.equal(queue_after(Memory(8, compensate=False)).compensated(slice(0, 8), W)[0], batches(4)[2][0][0])
+
+
+def test_rows_taken_after_the_step_are_those_of_all_its_batches() -> None:
+    """Three batches make a step: the rows of all 12 photos are taken again once the optimiser has moved them."""
+    net, steps = broad(Memory(20, rows="after")), batches(4)
+    for f, y in steps[:3]:
+        net(f, y).loss.backward()
+    assert net.head.weight.grad is not None
+    with torch.no_grad():
+        net.head.weight -= 0.1 * net.head.weight.grad
+    net(*steps[3])
+    assert torch.equal(net.rows[:12], net.head.weight.detach()[net.labels[:12]])
+    assert int(net.position[3]) == 4
 
 
 def test_without_the_batch_only_the_queue_teaches() -> None:
@@ -313,16 +349,48 @@ def test_without_the_batch_only_the_queue_teaches() -> None:
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
-def test_halves_are_kept_and_judged_in_float32(half: torch.dtype) -> None:
-    """Under autocast the queue and both losses stay in float32."""
-    torch.manual_seed(0)
-    net = BroadFace(MarginHead(9, 5, ArcFace(), 16.0), Memory(8))
-    with torch.autocast("cpu", half):
+@pytest.mark.parametrize("margin", [ArcFace(), AnnealedSphereFace()], ids=str)
+def test_u7_autocast_leaves_queue_and_losses_in_float32(margin: AnyMargin, half: torch.dtype) -> None:
+    """float32 embeddings: not a bit changes under autocast. Halves: within 1e-2, and gradients come back as halves."""
+
+    def last_of_three(dtype: torch.dtype, cast: bool) -> tuple[Tensor, Tensor, Tensor, BroadFace]:
+        net = broad(Memory(8), margin).float()
         for f, y in batches(3):
-            out = net(f.to(half), y)
-    assert out.loss.dtype == torch.float32
+            x = f.to(dtype).requires_grad_()
+            net.zero_grad()
+            with torch.autocast("cpu", half, enabled=cast):
+                out = net(x, y)
+            out.loss.backward()
+        assert x.grad is not None
+        assert net.head.weight.grad is not None
+        return out.loss.detach(), x.grad, net.head.weight.grad, net
+
+    plain, cast, rounded = (
+        last_of_three(d, c) for d, c in ((torch.float32, False), (torch.float32, True), (half, True))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain[:3], cast[:3], strict=True))
+    assert rounded[3].embeddings.dtype == rounded[0].dtype == rounded[2].dtype == torch.float32
+    assert rounded[1].dtype == half
+    assert float(rounded[0]) == pytest.approx(float(plain[0]), rel=1e-2)
+    for a, b in zip(rounded[1:3], plain[1:3], strict=True):
+        assert float((a.float() - b).norm() / b.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("margin", [ArcFace(), Softmax(), AdaFace()], ids=str)
+def test_a_batch_that_is_not_finite_leaves_no_trace(margin: AnyMargin, bad: float) -> None:
+    """Its step is left out; in the queue it would spoil all that follow. Its count of batches goes on."""
+    net, steps = broad(Memory(10), margin), batches(3)
+    net(*steps[0])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    f = steps[1][0].clone()
+    f[2] = bad
+    net(f, steps[1][1])
+    before["position"][2] += 1
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    out = net(*steps[2])
     assert out.loss.isfinite()
-    assert net.embeddings.dtype == torch.float32
+    assert out.logs["queue"] == 4
 
 
 @pytest.mark.parametrize(
@@ -343,6 +411,13 @@ def test_contradictions_are_refused(make: Any) -> None:
     with pytest.raises(UsageError) as error:
         make()
     assert error.value.hint
+
+
+def test_a_second_backward_through_the_same_loss_gives_the_same() -> None:
+    net, (f, y) = broad(Memory(4)), batches(1)[0]
+    loss = net(f, y).loss
+    first, second = (torch.autograd.grad(3 * loss, net.head.weight, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_two_backwards_add_up() -> None:

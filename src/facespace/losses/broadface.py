@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from facespace.errors import UsageError
@@ -39,9 +40,9 @@ class Memory:
     start: Start = "partial"
     """`partial`: what is there is used at once; `full`: the queue teaches only when it is full."""
     after_steps: int = 0
-    """Training steps in which the queue fills but teaches nothing."""
+    """Training batches in which the queue fills but teaches nothing."""
     vectors: Vectors = "raw"
-    """`raw`: lengths as they are, in e and in W; `unit`: the rule on unit vectors."""
+    """`raw`: lengths as they are, in e and in W; `unit`: the rule on unit vectors, with e* as long as e⁻."""
     rows: Rows = "before"
     """Class rows stored as they were used in their step, or as the optimiser left them."""
     batch: bool = True
@@ -49,7 +50,7 @@ class Memory:
     restore: bool = False
     """Whether a compensated embedding takes the place of the old one (then W⁻ becomes W), as a public copy does."""
     saved: bool = True
-    """Whether the queue is part of checkpoints; else a restart begins with an empty one."""
+    """Whether the queue is part of checkpoints; else a restart has an empty one, and waits `after_steps` anew."""
 
     def __post_init__(self) -> None:
         if self.size < 0 or self.after_steps < 0:
@@ -88,7 +89,8 @@ class BroadFace(nn.Module):
         self.register_buffer("rows", torch.zeros(size, dim), persistent=kept)  # W⁻ of each
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64), persistent=kept)
         self.register_buffer("centres", torch.zeros(size, dtype=torch.int64), persistent=kept)
-        # Length, place of the oldest (next to be overwritten), training steps so far, photos enqueued last.
+        # Length, place of the oldest (next to be overwritten), training batches so far, and how many of the newest wait
+        # for the optimiser to move their class rows.
         self.register_buffer("position", torch.zeros(4, dtype=torch.int64), persistent=kept)
 
     @property
@@ -100,8 +102,9 @@ class BroadFace(nn.Module):
         """L_enc of the batch plus L_cls of batch and queue; see `MarginHead.forward` for shapes, errors and logs.
 
         L_enc is the batch's mean; L_cls the mean over batch and queue, (Σ_X l + Σ_E l*) / (N + |E|). In training the
-        batch is enqueued afterwards, with the class rows that it has just met. The log adds `queue`, its length, and
-        `classifier_loss`; `loss` is the sum of both.
+        batch is enqueued afterwards, with the class rows that it has just met, unless it is not finite; so is each of
+        several batches that make one step. The log adds `queue`, its length, and `classifier_loss`; `loss` is the sum
+        of both.
         """
         head = self.head
         head.check(embeddings, labels)
@@ -117,7 +120,9 @@ class BroadFace(nn.Module):
             logs = head.logs(features, labels, encoder.scores)
             logs |= {"queue": float(self.length), "classifier_loss": float(taught.detach())}
             if self.training:
-                self._enqueue(features.detach(), labels)
+                self.position[2] += 1
+                if bool(loss.isfinite() & features.isfinite().all()):  # one bad batch must not spoil all that follow
+                    self._enqueue(features.detach(), labels)
             return HeadOutput(loss, logs)
 
     def compensated(self, part: slice, weight: Tensor) -> Tensor:
@@ -126,10 +131,11 @@ class BroadFace(nn.Module):
         if not self.memory.compensate:
             return old
         now = self._rows_of(weight, self.labels[part], self.centres[part])
-        if self.memory.vectors == "unit":
-            return F.normalize(old) + F.normalize(now) - F.normalize(then)
         old_length, then_length = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (old, then))
-        moved: Tensor = old + old_length / then_length.clamp(min=classes.SHORTEST) * (now - then)
+        drift = (now - then) / then_length.clamp(min=classes.SHORTEST)
+        if self.memory.vectors == "unit":
+            drift = F.normalize(now) - F.normalize(then)
+        moved: Tensor = old + old_length * drift
         return moved
 
     @staticmethod
@@ -165,7 +171,7 @@ class BroadFace(nn.Module):
     def _enqueue(self, features: Tensor, labels: Tensor) -> None:
         """Put the batch (its last Q, if it is longer) in place of the oldest."""
         size = self.memory.size
-        length, oldest, steps, _ = self.position.tolist()
+        length, oldest, steps, waiting = self.position.tolist()
         features, labels = features[-size:] if size else features[:0], labels[-size:] if size else labels[:0]
         weight = self.head.weight.detach()
         centres = torch.zeros_like(labels)
@@ -176,15 +182,19 @@ class BroadFace(nn.Module):
         self.embeddings[places] = features.to(self.embeddings.dtype)
         self.rows[places] = self._rows_of(weight, labels, centres).to(self.rows.dtype)
         self.labels[places], self.centres[places] = labels, centres
-        oldest = (oldest + len(labels)) % max(size, 1)
-        self.position.copy_(torch.tensor([min(length + len(labels), size), oldest, steps + 1, len(labels)]))
+        length, oldest = min(length + len(labels), size), (oldest + len(labels)) % max(size, 1)
+        waiting = min(waiting + len(labels), size) if self.memory.rows == "after" else 0
+        self.position.copy_(torch.tensor([length, oldest, steps, waiting]))
 
     @torch.no_grad()
     def _take_rows_again(self) -> None:
-        """Store the class rows of the last batch as the optimiser left them."""
-        _, oldest, _, last = self.position.tolist()
-        places = (oldest - last + torch.arange(last, device=self.labels.device)) % max(self.memory.size, 1)
-        self.rows[places] = self._rows_of(self.head.weight, self.labels[places], self.centres[places])
+        """Store the class rows of the newest as the optimiser left them, once it has moved them."""
+        _, oldest, _, waiting = self.position.tolist()
+        places = (oldest - waiting + torch.arange(waiting, device=self.labels.device)) % max(self.memory.size, 1)
+        rows = self._rows_of(self.head.weight, self.labels[places], self.centres[places]).to(self.rows.dtype)
+        if not torch.equal(rows, self.rows[places]):
+            self.rows[places] = rows
+            self.position[3] = 0
 
 
 @dataclass(frozen=True)
@@ -224,6 +234,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
         slopes = iter(ctx.slopes)
-        return None, None, *(next(slopes).mul_(slope) if here else None for here in ctx.present)
+        return None, None, *(next(slopes) * slope if here else None for here in ctx.present)

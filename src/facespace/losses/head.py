@@ -210,9 +210,9 @@ class MarginHead(nn.Module):
             return
         cosines = own_cosines(F.normalize(features), self.weight, labels, self.shards)
         seen = margin.updated(cosines, torch.linalg.vector_norm(features, dim=1), self.memory)
+        sound = features.isfinite().all()  # one batch that is not finite must not spoil all that follow
         for name, value in self.memory.items():
-            # One batch that is not finite must not spoil all that follow.
-            value.copy_(torch.where(seen[name].isfinite(), seen[name], value))
+            value.copy_(torch.where(sound & seen[name].isfinite(), seen[name], value))
 
     def _bend(self, margin: Adaptive) -> Bend | None:
         if not margin.bends:

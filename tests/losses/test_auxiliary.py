@@ -353,6 +353,19 @@ def test_the_order_of_the_batch_does_not_matter(settings: Any) -> None:
     agree(other_grad, grad[order])
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", [name for name, kind in AUXILIARY.items() if not kind.reads_classes])
+def test_u21_a_batch_that_is_not_finite_leaves_no_trace(name: str, bad: float) -> None:
+    """Its step is left out; centres and radius go on as if it had never been."""
+    term, other = (AUXILIARY[name]().module(3, 4) for _ in range(2))
+    sound = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    spoilt, labels = sound.clone(), torch.tensor([0, 0, 1, 1, 2, 2])
+    spoilt[2, 1] = bad
+    term(spoilt, labels)
+    for _ in range(2):
+        assert torch.equal(term(sound, labels).loss, other(sound, labels).loss)
+
+
 @DEFAULTS
 def test_u21_state_survives_the_state_dict(settings: Any) -> None:
     """A term resumed from its state goes on as the one that was not interrupted."""

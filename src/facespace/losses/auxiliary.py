@@ -89,11 +89,11 @@ class CenterTerm(Term):
 
     @torch.no_grad()
     def _move(self, gap: Tensor, labels: Tensor) -> None:
-        """c_j += α Σ_{y_i=j} (f_i - c_j) / (1 + count_j); absent people stay."""
+        """c_j += α Σ_{y_i=j} (f_i - c_j) / (1 + count_j); absent people stay, and all where the batch is not finite."""
         present, which, count = _people(labels)
         pull = gap.new_zeros(len(present), self.dim).index_add_(0, which, gap)
         step = self.settings.alpha * pull / (1 + count)[:, None]
-        self.centres[present] += step.to(self.centres.dtype)
+        self.centres[present] += torch.where(gap.isfinite().all(), step, 0).to(self.centres.dtype)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Ring:
     weight: float = 0.01
     """λ."""
     radius: float | None = None
-    """R at the start; the mean length in the first training batch where none is given."""
+    """R at the start; the mean length in the first training batch, where that is finite, if none is given."""
 
     name: ClassVar[str] = "ring"
     paper: ClassVar[str] = "Zheng et al., Ring Loss, CVPR 2018"
@@ -230,8 +230,9 @@ class RingTerm(Term):
         lengths: Tensor = torch.linalg.vector_norm(embeddings, dim=1)
         if self.training and not self.started:
             with torch.no_grad():
-                self.radius.copy_(lengths.mean())
-                self.started.fill_(True)
+                mean = lengths.mean()
+                self.started.copy_(mean.isfinite())
+                self.radius.copy_(torch.where(self.started, mean, self.radius))
         return (lengths - self.radius).square().mean() / 2
 
     def logs(self) -> dict[str, float]:

@@ -17,6 +17,9 @@ from facespace.data.folder import open_people
 from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.data.splits import split_people
 from facespace.errors import DataError, DeviceUnavailable, TrainingError, UsageError
+from facespace.losses.adaptive import AdaFace
+from facespace.losses.auxiliary import Center, Ring
+from facespace.losses.broadface import Memory
 from facespace.losses.head import HeadOutput
 from facespace.losses.margins import NormFace
 from facespace.losses.triplet import Triplet
@@ -73,10 +76,11 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("optimiser", [SGD(0.5), AdamW(0.01), AdaGrad(0.05)], ids=lambda o: type(o).__name__)
-def test_the_gradients_of_three_batches_gathered_are_those_of_one_as_large(
+def test_trap16_the_gradients_of_three_batches_gathered_are_those_of_one_as_large(
     optimiser: SGD | AdamW | AdaGrad, flat: Recipe, people: Path, tmp_path: Path
 ) -> None:
-    """Samplers of 5 and of 15 take the photos in the same order, for one permutation is cut into rows."""
+    """psj0919/groupface_sj clears the gradients between the parts of a step. Samplers of 5 and of 15 take the photos in
+    the same order, for one permutation is cut into rows."""
     common = dataclasses.replace(flat, optimiser=optimiser, clip_norm=0.05, epochs=3)  # the clip must see the mean
     train(dataclasses.replace(common, sampler=Shuffled(15)), people, tmp_path / "one")
     train(dataclasses.replace(common, sampler=Shuffled(5), accumulate=3), people, tmp_path / "parts")
@@ -138,6 +142,20 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
         assert same is (step in (5, 6, 9)), step
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
     assert 0 <= result.figures["auc"] <= 1
+
+
+def test_what_heads_remember_is_not_spoilt_by_steps_left_out(
+    spoilt: Recipe, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queue, centres, radius and running norms, from the first step on: all losses that follow are numbers."""
+    monkeypatch.setattr(Spoilt, "at", frozenset({0, 5, 6}))
+    labels, terms = Labels(AdaFace(), scale=8.0), (Center(), Ring())
+    recipe = dataclasses.replace(spoilt, labels=labels, memory=Memory(20), auxiliary=terms, accumulate=2, epochs=6)
+    train(recipe, people, tmp_path, where=Where(log_every=1))
+    told = rows(tmp_path)
+    assert [row["skipped"] for row in told] == [1, 1, 2] + [3] * 12
+    assert [np.isfinite(row["loss"]) for row in told] == [False, True, False, False] + [True] * 11
+    assert told[-1]["queue"] == 20
 
 
 def test_too_many_of_them_in_a_row_end_the_training_and_name_the_photos(

@@ -213,13 +213,27 @@ def test_a_warm_up_gathers_the_expectation_and_leaves_the_loss_out() -> None:
     assert float(again(grouped(batch(2))).loss) > 0
 
 
-def test_half_precision_logits_give_a_loss_in_full_precision() -> None:
-    logits = batch(0).bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = GroupLoss(4)(grouped(logits))
-    assert out.loss.dtype == torch.float32
-    value, _ = slow_loss(logits.tolist(), Slow(GroupLabels(), 4).labels(logits.tolist()), 0.1)
-    assert float(out.loss) == pytest.approx(value, rel=1e-5)
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_u7_autocast_leaves_the_group_loss_in_float32(half: torch.dtype) -> None:
+    """float32 logits: not a bit changes. Halves: loss and gradient are those of the loops, from the halves."""
+
+    def step(logits: Tensor, cast: bool) -> tuple[Tensor, Tensor]:
+        leaf = logits.clone().requires_grad_()
+        with torch.autocast("cpu", half, enabled=cast):
+            loss = GroupLoss(4)(grouped(leaf)).loss
+        loss.backward()
+        assert leaf.grad is not None
+        return loss.detach(), leaf.grad
+
+    logits = batch(0).float()
+    assert all(torch.equal(a, b) for a, b in zip(step(logits, True), step(logits, False), strict=True))
+    loss, gradient = step(logits.to(half), True)
+    rows = logits.to(half).tolist()
+    value, expected = slow_loss(rows, Slow(GroupLabels(), 4).labels(rows), 0.1)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(value, rel=1e-5)
+    assert gradient.dtype == half
+    np.testing.assert_allclose(gradient.float().numpy(), expected, atol=1e-4)
 
 
 def test_the_expectation_is_that_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -391,7 +391,7 @@ def test_u14_only_the_winning_centre_learns(margin: AnyMargin) -> None:
 
 
 @pytest.mark.parametrize("margin", ON_COSINES, ids=str)
-def test_u14_one_centre_is_the_plain_margin(margin: AnyMargin) -> None:
+def test_u5_u14_one_centre_is_the_plain_margin(margin: AnyMargin) -> None:
     """K = 1 has plain rows; K equal sub-centres have its loss, and share its gradient."""
     f, W, y = batch()
     assert head_with(W, margin).weight.shape == (11, 6)
@@ -475,7 +475,7 @@ def test_u16_negatives_are_drawn_alike() -> None:
 
 
 @pytest.mark.parametrize("margin", ON_COSINES, ids=str)
-def test_u16_all_classes_sampled_is_the_whole_head(margin: AnyMargin) -> None:
+def test_u5_u16_all_classes_sampled_is_the_whole_head(margin: AnyMargin) -> None:
     """r = 1 is the plain head; r that rounds to all classes has its numbers; judging a photo takes all classes."""
     f, W, y = batch()
     plain, almost = step(head_with(W, margin), f, y), step(head_with(W, margin, sample=0.999), f, y)

@@ -370,15 +370,26 @@ def test_a_file_with_strange_groups_is_refused(groups: object, tmp_path: Path) -
         load_trunk(tmp_path / "trunk.safetensors")
 
 
-def test_autocast_ends_at_the_shared_feature() -> None:
-    torch.manual_seed(0)
-    net = build(TrunkSpec("iresnet10-tiny", 32, 6, Groups(3, 10, 4)))
-    assert isinstance(net, GroupFace)
-    x = torch.rand(8, 3, 32, 32)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert net.trunk(x).dtype == torch.bfloat16
-        found = net.represent(x)
-    assert {part.dtype for part in found} == {torch.float32}
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_u7_autocast_ends_at_the_shared_feature(half: torch.dtype) -> None:
+    """Above it all is float32: within 1e-2 of the float32 network, values and gradients of both losses."""
+
+    def step(cast: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        net = build(TrunkSpec("iresnet10-tiny", 32, 6, Groups(3, 10, 4, norm="none")))
+        assert isinstance(net, GroupFace)
+        net.trunk = nn.Sequential(nn.Flatten(), nn.Linear(48, 10))  # one rounding, and not those of ten layers
+        x = torch.rand(8, 3, 4, 4)
+        with torch.autocast("cpu", half, enabled=cast):
+            assert net.trunk(x).dtype == (half if cast else torch.float32)
+            found = net.represent(x)
+        assert {part.dtype for part in found} == {torch.float32}
+        loss = nn.functional.cross_entropy(found.embedding, torch.arange(8) % 6) + found.logits.logsumexp(1).mean()
+        slopes = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+        return [loss.detach(), *found, *(slope for slope in slopes if slope is not None)]
+
+    for cast, plain in zip(step(True), step(False), strict=True):
+        torch.testing.assert_close(cast, plain, rtol=1e-2, atol=1e-2 * float(plain.detach().abs().max()))
 
 
 def test_a_plain_trunk_goes_into_the_trunk_and_what_does_not_fit_stays() -> None:

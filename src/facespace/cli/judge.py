@@ -2,17 +2,21 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from facespace.cli import options, shell
-from facespace.errors import UsageError
+from facespace.errors import BadCard, UsageError
 
 if TYPE_CHECKING:
+    from facespace.judge.compatibility import CompatibilityEvaluation, Gap
+    from facespace.judge.figures import Figures, RateAtFar
     from facespace.judge.protocols import PairProtocol
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol
     from facespace.judge.run import Evaluation
+    from facespace.models.embedder import NetEmbedder
+    from facespace.models.flipped import Flipped
 
 
 class ProtocolName(StrEnum):
@@ -21,6 +25,20 @@ class ProtocolName(StrEnum):
     lfw = "lfw"
     folder = "folder"
     retrieval = "retrieval"
+
+
+class Ties(StrEnum):
+    """What becomes of a pair exactly at a threshold."""
+
+    accept = "accept"
+    reject = "reject"
+
+
+class Flip(StrEnum):
+    """Whether the mirror image of a face takes part."""
+
+    off = "off"
+    sum = "sum"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +59,16 @@ def evaluate(
     pairs: Annotated[Path | None, typer.Option(help="LFW's pairs.txt.")] = None,
     folds: Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")] = None,
     seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes.")] = 0,
+    compatible_with: Annotated[
+        str | None,
+        typer.Option(
+            help="An older model, by name or path, with its card: may vectors of the two be compared with each other?"
+        ),
+    ] = None,
+    flip: Annotated[
+        Flip, typer.Option(help="sum: add the raw features of the mirrored face, at twice the time.")
+    ] = Flip.off,
+    ties: Annotated[Ties, typer.Option(help="Whether a pair exactly at a threshold is accepted.")] = Ties.accept,
     detector: options.DetectorOption = options.DetectorName.yunet,
     detector_weights: options.DetectorWeights = None,
     detector_size: options.DetectorSize = 640,
@@ -56,35 +84,75 @@ def evaluate(
 ) -> None:
     """Judge a model by pairs (accuracy over folds, TAR and VAL at fixed FAR, EER, AUC) or by retrieval (Recall@K).
 
-    Every share comes with its interval.
+    Every share comes with its interval. With --compatible-with two models are judged together.
     """
+    from facespace.judge.compatibility import run_compatibility
     from facespace.judge.report import PICTURES, write_report
-    from facespace.judge.retrieval import RetrievalProtocol, run_retrieval
+    from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
 
     chosen = _protocol(protocol, data, pairs, folds, seed)
-    if report and isinstance(chosen, RetrievalProtocol):
-        raise UsageError("a report shows pairs, and retrieval has none", hint="leave out --report; --json holds it all")
+    if report and compatible_with:
+        raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
+    if isinstance(chosen, RetrievalProtocol):
+        _check_retrieval(report, compatible_with, ties)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     # Workers take photos through all stages side by side, so each embeds on its own thread alone.
-    embedder = options.open_embedder(
+    net = options.open_embedder(
         model, threads=1, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
-    result: Evaluation | RetrievalEvaluation
+    embedder = _seen(net, flip)
+    older = None if compatible_with is None else _seen(_open_older(compatible_with, model, device, commercial), flip)
+    result: Evaluation | RetrievalEvaluation | CompatibilityEvaluation
     with shell.progress("photos", quiet=quiet) as progress:
+        how: Any = {"threads": threads, "device": device, "progress": progress}
         if isinstance(chosen, RetrievalProtocol):
-            result = run_retrieval(chosen, embedder, finder, threads=threads, device=device, progress=progress)
+            result = run_retrieval(chosen, embedder, finder, **how)
+        elif older is not None:
+            result = run_compatibility(chosen, older, embedder, finder, ties=ties.value, **how)
         else:
-            pictures = PICTURES if report else 0
-            result = run(chosen, embedder, finder, threads=threads, device=device, pictures=pictures, progress=progress)
+            result = run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if report else 0, **how)
     if report and isinstance(result, Evaluation):
-        write_report(result, report, about=embedder.card.as_json())
+        write_report(result, report, about=net.card.as_json())
     if json:
         shell.print_json(result.as_json())
     elif isinstance(result, Evaluation):
         _print(result)
-    else:
+    elif isinstance(result, RetrievalEvaluation):
         _print_retrieval(result)
+    else:
+        _print_compatibility(result)
+
+
+def _check_retrieval(report: Path | None, compatible_with: str | None, ties: Ties) -> None:
+    """UsageError for options that make sense for pairs alone."""
+    if report:
+        raise UsageError("a report shows pairs, and retrieval has none", hint="leave out --report; --json holds it all")
+    if compatible_with:
+        raise UsageError("compatibility is judged by pairs", hint="--protocol folder, or lfw")
+    if ties is Ties.reject:
+        raise UsageError("retrieval has no threshold, so no ties at it", hint="leave out --ties")
+
+
+def _seen(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
+    """The model as it looks at faces."""
+    from facespace.models.flipped import Flipped
+
+    return Flipped(net) if flip is Flip.sum else net
+
+
+def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmbedder":
+    """The older model, whose card must lie beside it: options that state preprocessing mean `model`."""
+    from facespace.models.card import card_path
+    from facespace.models.shelf import find_weights
+
+    weights = find_weights(name)
+    if not card_path(weights).is_file():
+        hint = f"write one; --channels, --mean and --std speak of {model}"
+        raise BadCard("no card lies beside these weights", file=weights, hint=hint)
+    return options.open_embedder(
+        name, threads=1, device=device, channels=None, mean=None, std=None, commercial=commercial
+    )
 
 
 def _protocol(
@@ -109,34 +177,80 @@ def _print(result: "Evaluation") -> None:
     protocol = f"{result.protocol.name}, {len(result.scores):,} pairs in {folds} folds"
     typer.echo(f"{result.model['name']} on {protocol}, {len(result.protocol.photos):,} photos\n")
     shell.show_table(("figure", "value", "95 % interval", "achieved FAR"), _rows(result))
-    figures = result.figures
-    for reason in sorted({rate.refused for rate in (*figures.tar_at_far, *figures.val_at_far) if rate.refused}):
+    _say_refused(result.figures)
+
+
+def _say_refused(figures: "Figures") -> None:
+    rates = (*figures.tar_at_far, *figures.val_at_far)
+    for reason in sorted({rate.refused for rate in rates if rate.refused}):
         shell.say(f"Refused: {reason}.")
 
 
-def _rows(result: "Evaluation") -> list[tuple[str, str, str, str]]:
-    from facespace.judge.report import percent, span
+Row = tuple[str, str, str, str]
+"""Figure, value, interval, achieved FAR."""
 
-    figures = result.figures
-    rates = [("TAR", rate) for rate in figures.tar_at_far] + [("VAL", rate) for rate in figures.val_at_far]
-    at_far = [
-        (
-            f"{name} at FAR {100 * rate.far:g} %",
-            "refused" if rate.refused else percent(rate.rate),
-            span(rate.ci95),
-            percent(rate.achieved_far, 3),
-        )
-        for name, rate in rates
-    ]
+
+def _rows(result: "Evaluation") -> list[Row]:
     return [
-        ("accuracy", percent(figures.accuracy), span(figures.accuracy_ci95), ""),
-        *at_far,
-        ("EER", percent(figures.eer), "", ""),
-        ("AUC", f"{figures.auc:.5f}", "", ""),
-        ("threshold", f"{figures.threshold:.4f}", "", ""),
+        *_figure_rows(result.figures),
         ("photos without a usable face", str(len(result.failures)), "", ""),
         ("photos per second", f"{result.images_per_s:.1f}", "", ""),
     ]
+
+
+def _figure_rows(figures: "Figures") -> list[Row]:
+    from facespace.judge.report import percent, span
+
+    return [
+        ("accuracy", percent(figures.accuracy), span(figures.accuracy_ci95), ""),
+        *(_rate_row("TAR", rate) for rate in figures.tar_at_far),
+        *(_rate_row("VAL", rate) for rate in figures.val_at_far),
+        ("EER", percent(figures.eer), "", ""),
+        ("AUC", f"{figures.auc:.5f}", "", ""),
+        ("threshold", f"{figures.threshold:.4f}", "", ""),
+    ]
+
+
+def _rate_row(name: str, rate: "RateAtFar") -> Row:
+    from facespace.judge.report import percent, span
+
+    value = "refused" if rate.refused else percent(rate.rate)
+    return f"{name} at FAR {100 * rate.far:g} %", value, span(rate.ci95), percent(rate.achieved_far, 3)
+
+
+def _print_compatibility(result: "CompatibilityEvaluation") -> None:
+    """A column for each comparison; then what is gained or lost; why others are missing, to stderr."""
+    older, newer = (model["name"] for model in result.models)
+    plain = result.comparisons[0].figures
+    pairs = f"{len(result.protocol.same):,} pairs in {len(plain.folds.accuracy)} folds"
+    typer.echo(f"{newer} (v2) with vectors of {older} (v1) on {result.protocol.name}, {pairs}")
+    typer.echo("mixed: one photo of a pair by each, both ways round, with one threshold; 95 % intervals in brackets\n")
+    columns = [_figure_rows(comparison.figures) for comparison in result.comparisons]
+    rows = [
+        (same[0][0], *(_cell(value, interval) for _, value, interval, _ in same)) for same in zip(*columns, strict=True)
+    ]
+    shell.show_table(("figure", *(comparison.name for comparison in result.comparisons)), rows)
+    typer.echo()
+    names = ("accuracy", *(f"VAL at FAR {100 * rate.far:g} %" for rate in plain.val_at_far))
+    gaps = [
+        (f"{d.name} less {d.less}", _points(d.accuracy), *(_points(gap) for _, gap in d.val_at_far))
+        for d in result.differences
+    ]
+    shell.show_table(("difference in points", *names), gaps)
+    shell.say(f"{len(result.failures)} photos without a usable face; {result.images_per_s:.1f} photos per second.")
+    _say_refused(plain)
+
+
+def _cell(value: str, interval: str) -> str:
+    return value if interval in ("", "–") else f"{value} ({interval.removesuffix(' %')})"
+
+
+def _points(gap: "Gap") -> str:
+    """`+1.2 (-0.3 to +2.7)`, in percentage points."""
+    if gap.value is None or gap.ci95 is None:
+        return "refused"
+    value, low, high = (f"{round(100 * number, 2) + 0.0:+.2f}" for number in (gap.value, *gap.ci95))  # no -0.0
+    return f"{value} ({low} to {high})"
 
 
 def _print_retrieval(result: "RetrievalEvaluation") -> None:

@@ -47,6 +47,19 @@ class PhotoList(Protocol):
         ...
 
 
+class Embeds(Protocol):
+    """What embedding needs of a model."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def embed(self, faces: AlignedFaces) -> Vectors:
+        """Vectors `(N, D)` of aligned faces."""
+        ...
+
+
 @dataclass(frozen=True)
 class Failure:
     """A photo that gave no face: its name, the code of the error and its sentence."""
@@ -171,7 +184,7 @@ def align_photo(content: bytes, detector: Detector, policy: Policy) -> AlignedFa
 
 
 def embed_photos(
-    protocol: PhotoList, embedder: Embedder, detector: Detector, policy: Policy, threads: int, progress: Progress
+    protocol: PhotoList, embedder: Embeds, detector: Detector, policy: Policy, threads: int, progress: Progress
 ) -> Embedded:
     """Embed every photo of the protocol once, on `threads` workers; the result does not depend on their number."""
     names = protocol.photos

@@ -127,7 +127,8 @@ def stages(folder: Path, people: Path) -> list[tuple[str, int, Callable[[], Any]
 
     def every(processes: int) -> None:
         for name, recipe in EQUAL.items():
-            one(recipe, people, folder / f"{name}-{processes}")
+            begin = folder / "arcface-1" if recipe.harmonic is not None else None
+            one(recipe, people, folder / f"{name}-{processes}", start=begin)
 
     def resumed(processes: int) -> None:
         run = folder / f"resumed-{processes}"

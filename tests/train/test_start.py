@@ -69,8 +69,19 @@ def test_class_rows_come_along_for_the_same_people_alone(tmp_path: Path) -> None
     centres, _ = read_rows(tmp_path / "several" / CLASSES)
     assert centres is not None
     assert centres.shape == (8, 3, 16)
-    assert (centres - rows[:, None]).abs().max() < 0.1
-    assert not torch.equal(centres[:, 0], centres[:, 1])
+    cosines = torch.nn.functional.cosine_similarity(centres, rows[:, None], dim=2)
+    assert cosines.min() > 0.99
+    assert cosines.max() < 0.9999
+    assert not torch.allclose(centres[:, 0], centres[:, 1], atol=1e-3)
+
+    train(several, data, tmp_path / "again", start=tmp_path / "several")
+    torch.testing.assert_close(read_rows(tmp_path / "again" / CLASSES)[0], centres, rtol=0, atol=1e-6)
+    for count in (1, 2):  # neither one nor two stand for three: random rows, as without a start
+        fewer = replace(LAST, labels=replace(LAST.labels, centres=count))
+        train(fewer, data, tmp_path / str(count), start=tmp_path / "several")
+        other, _ = read_rows(tmp_path / str(count) / CLASSES)
+        assert other is not None
+        assert other.std() == pytest.approx(0.01, rel=0.3)
 
     train(replace(LAST, seed=1), data, tmp_path / "others", start=tmp_path / "first")  # other people held out
     others, _ = read_rows(tmp_path / "others" / CLASSES)

@@ -24,7 +24,7 @@ from facespace.losses.head import AnyMargin
 from facespace.losses.offline import Offline
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.groupface import Groups
-from facespace.models.nets.trunks import TrunkSpec, load_trunk
+from facespace.models.nets.trunks import TRUNKS, TrunkSpec, build, load_trunk
 from facespace.train import cleaning, outcome
 from facespace.train.loop import Where, train
 from facespace.train.recipe import SGD, Labels, Recipe, Teacher
@@ -184,8 +184,10 @@ def test_a_training_that_stops_anywhere_ends_with_the_same_weights(changes: dict
     data = write_people(tmp_path / "people")
     spec = TrunkSpec("iresnet10-tiny", 48, 12, GROUPS if "group_labels" in changes else None)
     recipe = dataclasses.replace(TINY, **{"trunk": spec, "epochs": 3} | changes)
-    v1 = Projection() if recipe.wants_teacher else None
-    whole = train(recipe, data, tmp_path / "whole", teacher=v1, where=Where(save_every=1))
+    v1, start = Projection() if recipe.wants_teacher else None, None
+    if recipe.harmonic is not None:
+        start = train(dataclasses.replace(TINY, trunk=spec, epochs=0.2), data, tmp_path / "start").run
+    whole = train(recipe, data, tmp_path / "whole", teacher=v1, start=start, where=Where(save_every=1))
 
     class Stop(Exception):
         pass
@@ -204,10 +206,12 @@ def test_a_training_that_stops_anywhere_ends_with_the_same_weights(changes: dict
                 data,
                 tmp_path / "broken",
                 teacher=v1,
+                start=start,
                 where=Where(save_every=1, log_every=1),
                 listen=stop_at(step),
             )
-    again = train(recipe, data, tmp_path / "broken", teacher=v1, where=Where(save_every=1, log_every=1))
+    last = Where(save_every=1, log_every=1, workers=3)
+    again = train(recipe, data, tmp_path / "broken", teacher=v1, start=start, where=last)
     assert again.weights.read_bytes() == whole.weights.read_bytes()
     if recipe.labels is not None:
         assert (again.run / CLASSES).read_bytes() == (whole.run / CLASSES).read_bytes()
@@ -231,18 +235,34 @@ def test_young_harmonic_trainings_move_the_embedding_layer_alone(tmp_path: Path)
     train(recipe, data, tmp_path / "new", teacher=Projection(), start=tmp_path / "old", where=Where(log_every=1))
     begin = next(row for row in read_log(tmp_path / "new" / "log.jsonl") if row["kind"] == "begin")
     trunk, _ = load_trunk(old.weights)
-    assert {name for name in begin["fresh"] if "running" not in name and "num" not in name} == {
-        "features.weight",
-        *embedding_layer(trunk),
-    }
+    ends, weights = load_trunk(tmp_path / "new" / "trunk.safetensors")[0].state_dict(), trunk.state_dict()
+    assert set(begin["fresh"]) == {name for name in weights if name.startswith(("fc.", "features."))}
+    moved = {name for name, p in trunk.named_parameters() if not torch.equal(ends[name], weights[name])}
+    fresh = {"fc.weight", "fc.bias", "features.bias"}
+    assert moved == fresh, "all six steps were young"
+
     state = State.begin(recipe, PEOPLE, 12, torch.device("cpu"))
     still = {name for name, p in state.trunk.named_parameters() if not p.requires_grad}
-    state.freeze(0.5)
-    assert {name for name, p in state.trunk.named_parameters() if p.requires_grad} == set(
-        embedding_layer(state.trunk)
-    ) - still
-    state.freeze(0.95)
-    assert {name for name, p in state.trunk.named_parameters() if not p.requires_grad} == still
+    for given, progress, learning in ((True, 0.5, fresh), (True, 0.95, None), (False, 0.5, None)):
+        state.given = frozenset(weights) - fresh if given else frozenset()
+        state.freeze(progress)
+        names = {name for name, p in state.trunk.named_parameters() if p.requires_grad}
+        assert names == (learning or set(dict(state.trunk.named_parameters())) - still)
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["plain", "groups"])
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_has_an_embedding_layer(name: str, groups: Groups | None) -> None:
+    """All that depends on the length of its vectors; one matrix, and no convolution, where there are no groups."""
+    with torch.device("meta"):
+        one, other = (build(TrunkSpec(name, 64, dim, groups)) for dim in (8, 10))
+    weights, others = one.state_dict(), other.state_dict()
+    inside = {key for key in weights if key.startswith(embedding_layer(one))}
+    changed = {key for key, value in weights.items() if value.shape != others[key].shape}
+    assert changed
+    assert changed <= inside
+    if groups is None:
+        assert [weights[key].ndim for key in inside if weights[key].ndim > 1] == [2]
 
 
 def test_mislabelled_photos_are_as_many_as_asked_and_nobody_s_own(tmp_path: Path) -> None:

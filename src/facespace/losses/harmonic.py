@@ -34,10 +34,10 @@ class Harmonic:
     triplet: Triplet = field(default_factory=Triplet)
     """The loss and its mining."""
     freeze_share: float = 0.25
-    """Share of the training, at its start, in which the embedding layer learns alone, in 0..1 without 1.
+    """Share of the training, at its start, in which the new embedding layer learns alone, in 0..1 without 1.
 
     The paper starts v2 from a trained network with a new embedding layer, trains that layer and then all; it gives no
-    share. 0: all layers learn from the beginning.
+    share. 0: all layers learn from the beginning, as they do where there is no trained network to start from.
     """
     same_photo: bool = True
     """Whether the two versions of one photo are an anchor-positive pair too; the paper does not say."""

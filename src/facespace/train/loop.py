@@ -94,7 +94,10 @@ def train(
 
     state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device, world)
     head = state.objective.margin_head
-    fresh = [] if first is None else own_rows(first, head).into(recipe, state.trunk, head, people)
+    fresh = list[str]()
+    if first is not None:
+        fresh = own_rows(first, head).into(recipe, state.trunk, head, people)
+        state.given = frozenset(state.trunk.state_dict()) - frozenset(fresh)
     passed = state.resume(run)
     part = world.part(recipe.sampler.batch)
     reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad, part)

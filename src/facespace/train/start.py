@@ -11,15 +11,15 @@ from facespace.data.folder import People
 from facespace.errors import ModelError
 from facespace.losses.head import MarginHead
 from facespace.models.card import write_atomic
-from facespace.models.nets.groupface import adopt
+from facespace.models.nets.groupface import GroupFace, adopt
 from facespace.models.nets.trunks import load_trunk
 from facespace.train.recipe import Recipe
 
 TRUNK = "trunk.safetensors"
 CLASSES = "classes.safetensors"
 """The class rows of a run, beside its trunk: of use to those who train on the same people."""
-EMBEDDING_LAYER = ("fc.", "features.", "instance.", "members.", "decision.")
-"""How the names begin of what makes embeddings of a trunk's last map, or of the shared feature under groups."""
+SPREAD = 0.1
+"""How far apart the sub-centres of a person begin that have one row to begin with, as a share of its length."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +51,34 @@ class Start:
         """Load what fits; names of the tensors of the trunk that stay fresh.
 
         A harmonic training makes its embedding layer anew, as the paper does. Class rows are taken where they are of
-        the same people; each of several sub-centres begins with the one row and its own small difference.
+        the same people and as many for each; or one, from which several sub-centres begin in small ways apart.
         """
-        own = self.trunk
-        if recipe.harmonic is not None:
-            own = {name: value for name, value in own.items() if not _of_embedding_layer(name)}
-        fresh = adopt(trunk, own)
+        anew = embedding_layer(trunk) if recipe.harmonic is not None else ()
+        fresh = adopt(trunk, {name: value for name, value in self.trunk.items() if not name.startswith(anew)})
         if head is not None and self.rows is not None and self.people == names_digest(people):
-            rows = self.rows if self.rows.ndim == head.weight.ndim else self.rows[..., None, :]
-            if rows.ndim == head.weight.ndim and rows.shape[-1] == head.weight.shape[-1]:
-                with torch.no_grad():
-                    head.weight.mul_(float(head.weight.ndim == 3)).add_(rows.to(head.weight.device))
+            _begin_rows(head.weight, self.rows)
         return fresh
 
 
-def embedding_layer(trunk: nn.Module) -> list[str]:
-    """Names of the parameters of the embedding layer."""
-    return [name for name, _ in trunk.named_parameters() if _of_embedding_layer(name)]
+@torch.no_grad()
+def _begin_rows(weight: Tensor, rows: Tensor) -> None:
+    """Class rows `(C, D)` or `(C, K, D)` into those of a head, where they fit; its own are random."""
+    if rows.shape == weight.shape:
+        weight.copy_(rows)
+    elif weight.ndim == 3 and rows.shape == weight[:, 0].shape:
+        one = rows.to(weight.device)[:, None]  # (C, 1, D)
+        weight.copy_(one + SPREAD * one.norm(dim=2, keepdim=True) * nn.functional.normalize(weight, dim=2))
 
 
-def _of_embedding_layer(name: str) -> bool:
-    return name.startswith(EMBEDDING_LAYER)
+def embedding_layer(trunk: nn.Module) -> tuple[str, ...]:
+    """How the names begin of what makes embeddings: the last linear layer and what follows it, or, under groups, all
+    that lies above the shared feature.
+    """
+    if isinstance(trunk, GroupFace):
+        return tuple(f"{name}." for name, _ in trunk.named_children() if name != "trunk")
+    layers = [(name, layer) for name, layer in trunk.named_modules() if not list(layer.children())]
+    last = max(i for i, (_, layer) in enumerate(layers) if isinstance(layer, nn.Linear))
+    return tuple(f"{name}." for name, _ in layers[last:])
 
 
 def names_digest(people: People) -> str:

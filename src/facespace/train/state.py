@@ -18,7 +18,6 @@ from facespace.train.distributed import World
 from facespace.train.objective import Objective
 from facespace.train.precision import bf16_is_faster
 from facespace.train.recipe import SGD, AdaGrad, AdamW, Recipe
-from facespace.train.start import embedding_layer
 
 SELECTED_BY = "tar_at_far_1e-2"
 """The figure on held-out people by which the best state is chosen."""
@@ -60,6 +59,8 @@ class State:
     """The period they were mined in."""
     fixed: frozenset[str] = frozenset()
     """Parameters of the trunk that never learn, such as the gain of the last normalisation."""
+    given: frozenset[str] = frozenset()
+    """Tensors of the trunk that began with the weights of another training."""
     world: World = field(default_factory=World)
     """The processes that share the work."""
 
@@ -93,14 +94,13 @@ class State:
             return self.trunk(faces), None
 
     def freeze(self, progress: float) -> None:
-        """Let the embedding layer alone learn while a harmonic training is young."""
+        """Let what is new in the trunk, its embedding layer, learn alone while a harmonic training is young."""
         if self.recipe.harmonic is None:
             return
         young = progress < self.recipe.harmonic.freeze_share
-        learning = embedding_layer(self.trunk) if young else dict(self.trunk.named_parameters())
         for name, parameter in self.trunk.named_parameters():
             if name not in self.fixed:
-                parameter.requires_grad_(name in learning)
+                parameter.requires_grad_(not (young and name in self.given))
 
     @property
     def warmup(self) -> int:

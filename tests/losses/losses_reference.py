@@ -292,8 +292,12 @@ def class_scores(
     bend: Callable[[float, float], tuple[float, float]] | None,
     g_target: Array,
     g_rest: Array,
+    pooled: bool = True,
 ) -> Scores:
-    """Own cosine, log of the sum of e^(s c_j) over other classes, largest c_j; f counts as it is, rows by direction."""
+    """Own cosine, log of the sum of e^(s c_j) over other classes, largest c_j; f counts as it is, rows by direction.
+
+    Unless pooled, the sum runs over all sub-centres of the other classes.
+    """
     n, classes = len(f), len(W)
     centres = W.reshape(classes, -1, W.shape[-1])
     none = np.full(n, -np.inf)
@@ -306,21 +310,24 @@ def class_scores(
         best = products.argmax(1)
         c = products.max(1) + (0 if b is None else b)
         out.target[i] = c[y[i]]
-        others = [j for j in range(classes) if j != y[i]]
-        bent = {j: (c[j], 1.0) if bend is None else bend(c[j], c[y[i]]) for j in others}
-        slopes = {y[i]: g_target[i]}
+        others = [
+            (j, k) for j in range(classes) for k in ([int(best[j])] if pooled else range(centres.shape[1])) if j != y[i]
+        ]
+        cosines = {(j, k): products[j, k] + (0 if b is None else b[j]) for j, k in others}
+        bent = {j: (value, 1.0) if bend is None else bend(value, c[y[i]]) for j, value in cosines.items()}
+        slopes = {(y[i], int(best[y[i]])): g_target[i]}
         if others:
             top = max(s[i] * bent[j][0] for j in others)
             out.rest[i] = top + math.log(sum(math.exp(s[i] * bent[j][0] - top) for j in others))
-            out.nearest[i] = max(c[j] for j in others)
+            out.nearest[i] = max(cosines.values())
         for j in others:
             share = g_rest[i] * math.exp(s[i] * bent[j][0] - out.rest[i])
             out.s[i] += share * bent[j][0]
             slopes[j] = share * s[i] * bent[j][1]
-        for j, g in slopes.items():
-            row, length = centres[j, best[j]], lengths[j, best[j]]
-            along = products[j, best[j]] * row / length if unit else 0
+        for (j, k), g in slopes.items():
+            row, length = centres[j, k], lengths[j, k]
+            along = products[j, k] * row / length if unit else 0
             out.f[i] += g * row / length
-            out.W[j, best[j]] += g * (f[i] - along) / length
+            out.W[j, k] += g * (f[i] - along) / length
             out.b[j] += g
     return out._replace(W=out.W.reshape(W.shape))

@@ -48,6 +48,7 @@ class Case:
 CASES = {
     **{name: Case(margin()) for name, margin in (MARGINS | ADAPTIVE).items()},
     "sub-centres": Case(ArcFace(0.3), {"centres": 3}),
+    "sub-centres of others apart": Case(ArcFace(0.3), {"centres": 2, "pool_others": False}),
     "learned scale": Case(NormFace(), {"learn_scale": True}),
     "curricularface, sub-centres, learned scale": Case(
         ADAPTIVE["curricularface"](), {"centres": 2, "learn_scale": True}, weight=0.7

@@ -21,6 +21,7 @@ BENDS: dict[str, Callable[[float, float], tuple[float, float]] | None] = {
 }
 """The second leaves easy classes alone and depends on the own cosine."""
 CASES = [*product((1, 3), (True, False), BENDS)]
+UNPOOLED = [*product((2, 3), (True, False), BENDS)]
 
 
 def bend(name: str) -> Bend | None:
@@ -43,7 +44,7 @@ class Given:
         f, W = (torch.randn(*shape, 5, generator=g, dtype=torch.float64) for shape in ((n,), (count, centres)))
         f = F.normalize(f) if unit else f
         W = W if centres > 1 else W[:, 0]
-        self.unit, self.labels = unit, torch.randint(count, (n,), generator=g)
+        self.unit, self.labels, self.pooled = unit, torch.randint(count, (n,), generator=g), True
         self.features, self.weight = f.to(dtype).requires_grad_(), W.to(dtype).requires_grad_()
         self.scale = torch.linspace(0.7, 12, n, dtype=dtype).requires_grad_()
         self.bias = torch.linspace(-1, 1, count, dtype=dtype).requires_grad_() if not unit and centres == 1 else None
@@ -66,6 +67,7 @@ class Given:
             bias=self.bias,
             unit=self.unit,
             bend=bend(bent),
+            pooled=self.pooled,
         )
 
     def gradients(self, bent: str = "straight") -> tuple[ClassScores, list[Tensor]]:
@@ -78,7 +80,7 @@ class Given:
         f, W, s = (x.detach().double().numpy() for x in (self.features, self.weight, self.scale))
         b = None if self.bias is None else self.bias.detach().double().numpy()
         slopes = self.slopes.double().numpy()
-        return slow_scores(f, W, b, s, self.labels.tolist(), self.unit, BENDS[bent], slopes[0], slopes[1])
+        return slow_scores(f, W, b, s, self.labels.tolist(), self.unit, BENDS[bent], *slopes, pooled=self.pooled)
 
 
 def agree(given: Given, bent: str, tolerance: float) -> None:
@@ -101,6 +103,22 @@ def test_scores_and_gradients_agree_with_loops(
     monkeypatch.setattr(classes, "BLOCK_CELLS", block_cells)
     monkeypatch.setattr(classes, "KEPT_CELLS", kept_cells)
     agree(Given(centres, unit), bent, 1e-10)
+
+
+@pytest.mark.parametrize(("block_cells", "kept_cells"), [(1, 0), (40, 1 << 25), (1 << 19, 0)])
+@pytest.mark.parametrize(("centres", "unit", "bent"), UNPOOLED)
+def test_u14_all_sub_centres_of_other_classes_may_stand_in_the_sum(
+    centres: int, unit: bool, bent: str, block_cells: int, kept_cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the own class still speak with one voice, and its other sub-centres are nobody's negatives."""
+    monkeypatch.setattr(classes, "BLOCK_CELLS", block_cells)
+    monkeypatch.setattr(classes, "KEPT_CELLS", kept_cells)
+    given, pooled = Given(centres, unit), Given(centres, unit)
+    given.pooled = False
+    agree(given, bent, 1e-10)
+    if bent == "straight":
+        assert (given.scores().rest > pooled.scores().rest).all()
+    torch.testing.assert_close(given.scores(bent).target, pooled.scores(bent).target)
 
 
 @pytest.mark.parametrize(("centres", "unit", "bent"), CASES)
@@ -312,10 +330,13 @@ class Slice:
 
 
 @pytest.mark.parametrize("cut", [4, 0, 11, 1])
-@pytest.mark.parametrize(("centres", "unit", "bent"), CASES)
-def test_u16_two_slices_equal_the_whole(centres: int, unit: bool, bent: str, cut: int) -> None:
+@pytest.mark.parametrize(
+    ("centres", "unit", "bent", "pooled"), [*((*case, True) for case in CASES), *((*case, False) for case in UNPOOLED)]
+)
+def test_u16_two_slices_equal_the_whole(centres: int, unit: bool, bent: str, pooled: bool, cut: int) -> None:
     """Values in each slice are those of the whole; gradients of features and scale have it as their mean, rows join."""
     given = Given(centres, unit)
+    given.pooled = pooled
     whole, gradients = given.gradients(bent)
     shards = Slice(), Slice()
     bounds = ((0, cut), (cut, len(given.weight)))
@@ -339,8 +360,16 @@ def part_of(given: Given, shards: Shards, bounds: tuple[int, int], bent: str) ->
     bias = None if given.bias is None else given.bias.detach()[low:high].requires_grad_()
     labels = torch.where((given.labels >= low) & (given.labels < high), given.labels - low, -1)
     out = class_scores(
-        features, weight, labels, scale, bias=bias, unit=given.unit, bend=bend(bent), shards=shards
-    )  # fmt: skip
+        features,
+        weight,
+        labels,
+        scale,
+        bias=bias,
+        unit=given.unit,
+        bend=bend(bent),
+        shards=shards,
+        pooled=given.pooled,
+    )
     leaves = [x for x in (features, weight, scale, bias) if x is not None]
     return out, list(torch.autograd.grad([out.target, out.rest], leaves, list(given.slopes)))
 

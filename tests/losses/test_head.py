@@ -390,6 +390,25 @@ def test_u14_only_the_winning_centre_learns(margin: AnyMargin) -> None:
     assert torch.equal(dW.abs().sum(2) > 0, winners)
 
 
+def test_u14_sub_centres_of_others_may_stand_in_the_softmax_one_by_one() -> None:
+    """The loss from its definition; with one sub-centre there is nothing to pool."""
+    f, W, y = batch_of_centres()
+    head = MarginHead(*W.shape[::2], ArcFace(0.3), 8.0, centres=W.shape[1], pool_others=False).double()
+    head.weight.data.copy_(W)
+    cosines = torch.einsum("nd,ckd->nck", F.normalize(f), F.normalize(W, dim=2))
+    losses = []
+    for i, label in enumerate(y.tolist()):
+        own = 8 * math.cos(math.acos(float(cosines[i, label].max())) + 0.3)
+        others = [8 * float(c) for j in range(len(W)) if j != label for c in cosines[i, j]]
+        losses.append(math.log(math.exp(own) + sum(map(math.exp, others))) - own)
+    assert float(head(f, y).loss.detach()) == pytest.approx(np.mean(losses), rel=1e-10)
+    f, W, y = batch()
+    heads = [MarginHead(*W.shape, ArcFace(0.3), 8.0, pool_others=pooled).double() for pooled in (True, False)]
+    for one in heads:
+        one.weight.data.copy_(W)
+    assert torch.equal(heads[0](f, y).loss, heads[1](f, y).loss)
+
+
 @pytest.mark.parametrize("margin", ON_COSINES, ids=str)
 def test_u5_u14_one_centre_is_the_plain_margin(margin: AnyMargin) -> None:
     """K = 1 has plain rows; K equal sub-centres have its loss, and share its gradient."""

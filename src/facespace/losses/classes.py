@@ -71,21 +71,22 @@ def class_scores(
     unit: bool = True,
     bend: Bend | None = None,
     shards: Shards | None = None,
+    pooled: bool = True,
 ) -> ClassScores:
     """Scores of features float `(N, D)` against class rows `(C, D)`, or `(C, K, D)` with K sub-centres.
 
     With `unit` the features are unit vectors and rows count by direction alone; otherwise plain products are meant, to
     which `bias` `(C,)` is added where K = 1. Of K sub-centres the nearest counts, for label and other classes alike,
-    and alone has a gradient. `labels` int64 `(N,)` are rows of `weight`; -1 for a class in another slice. `scale` is
-    `(N,)`. `bend` replaces the other classes' cosines, knowing the label's. With `shards`, `weight` is a slice of the
-    classes, which may be empty: all results are those of the whole; the gradients of `features` and `scale` come from
-    the slice alone, so many times as large as there are slices: their mean is the whole, as data-parallel training
-    wants it. Raises UsageError for a bias that has no place.
+    and alone has a gradient; unless `pooled`, all K of every other class stand in the sum. `labels` int64 `(N,)` are
+    rows of `weight`; -1 for a class in another slice. `scale` is `(N,)`. `bend` replaces the other classes' cosines,
+    knowing the label's. With `shards`, `weight` is a slice of the classes, which may be empty: all results are those of
+    the whole; the gradients of `features` and `scale` come from the slice alone, so many times as large as there are
+    slices: their mean is the whole, as data-parallel training wants it. Raises UsageError for a bias that has no place.
     """
     if bias is not None and (unit or weight.ndim == 3):
         raise UsageError("cosines and sub-centres have no bias", hint="leave it out")
-    outputs = _ClassScores.apply(features, weight, bias, scale, labels, unit, bend, shards)  # type: ignore[no-untyped-call]
-    target, rest, nearest = outputs
+    settings = unit, bend, shards, pooled
+    target, rest, nearest = _ClassScores.apply(features, weight, bias, scale, labels, *settings)  # type: ignore[no-untyped-call]
     return ClassScores(target, rest, nearest)
 
 
@@ -109,6 +110,7 @@ class _ClassScores(torch.autograd.Function):
         unit: bool,
         bend: Bend | None,
         shards: Shards | None,
+        pooled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         rows = _Rows(features, weight, bias, labels, unit)
@@ -120,7 +122,7 @@ class _ClassScores(torch.autograd.Function):
         for block in rows.blocks():
             cosines, _ = rows.cosines(block)
             kept += [cosines] if keep else []
-            classes = _nearest_centre(cosines)  # (N, B)
+            classes = _nearest_centre(cosines) if pooled else cosines.flatten(1)  # (N, B), or all centres (N, B·K)
             values = classes * scale[:, None] if bend is None else bend(classes, target[:, None])[0] * scale[:, None]
             rows.own_cells(values, block, -torch.inf)
             top = values.amax(1)
@@ -133,7 +135,7 @@ class _ClassScores(torch.autograd.Function):
         if shards is not None:
             rest, nearest = shards.logsumexp(rest), shards.max(nearest)
         ctx.save_for_backward(features, weight, bias, scale, labels, target, rest, *kept)
-        ctx.unit, ctx.bend, ctx.slices = unit, bend, 1 if shards is None else shards.count
+        ctx.unit, ctx.bend, ctx.pooled, ctx.slices = unit, bend, pooled, 1 if shards is None else shards.count
         ctx.mark_non_differentiable(nearest)
         return target, rest, nearest
 
@@ -148,7 +150,7 @@ class _ClassScores(torch.autograd.Function):
         g_rest = torch.zeros_like(rest) if g_rest is None else g_rest
         for number, block in enumerate(rows.blocks()):
             cosines, inverse = rows.cosines(block, kept[number] if kept else None)
-            classes = _nearest_centre(cosines)
+            classes = _nearest_centre(cosines) if ctx.pooled else cosines.flatten(1)
             values, bent = (classes, None) if ctx.bend is None else ctx.bend(classes, target[:, None])
             share = (values * scale[:, None]).sub_(rest[:, None]).exp_()  # softmax among the other classes
             rows.own_cells(share, block, 0.0).mul_(g_rest[:, None])
@@ -157,13 +159,14 @@ class _ClassScores(torch.autograd.Function):
             share.mul_(scale[:, None])
             if bent is not None:
                 share.mul_(bent)
-            rows.descend(slopes, block, _to_nearest_centre(share, cosines), cosines, inverse)
+            share = _to_nearest_centre(share, cosines) if ctx.pooled else share
+            rows.descend(slopes, block, share, cosines, inverse)
         if g_target is not None:
             rows.descend_own(slopes, g_target)
         for shared in (slopes.features, slopes.scale):
             if shared is not None and ctx.slices > 1:
                 shared.mul_(ctx.slices)
-        return *slopes, None, None, None, None
+        return *slopes, *(None,) * 5
 
 
 class _Slopes(NamedTuple):
@@ -202,10 +205,10 @@ class _Rows:
         return products.view(-1, *self.weight[block].shape[:-1]), inverse
 
     def own_cells(self, cells: Tensor, block: slice, value: float) -> Tensor:
-        """Set the cells `(N, B)` of the photos' own classes to `value`."""
-        columns = self.labels - block.start  # below 0 for a class in another slice
-        inside = ((columns >= 0) & (columns < cells.shape[1])).nonzero()[:, 0]
-        cells[inside, columns[inside]] = value
+        """Set the cells `(N, B)` or `(N, B·K)` of the photos' own classes to `value`."""
+        columns, width = self.labels - block.start, block.stop - block.start  # below 0 for a class in another slice
+        inside = ((columns >= 0) & (columns < width)).nonzero()[:, 0]
+        cells.view(len(cells), width, cells.shape[1] // width)[inside, columns[inside]] = value
         return cells
 
     def own_cosines(self) -> Tensor:

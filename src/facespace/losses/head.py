@@ -71,7 +71,8 @@ class MarginHead(nn.Module):
     K, dim)` and the nearest sub-centre speaks for its class (Deng et al., Sub-center ArcFace, ECCV 2020, eq. 3). `bias`
     `(classes,)` exists for plain softmax only, which ignores `scale`. `sample` < 1 judges each training batch against
     its own classes and a random choice of others, that share of all in total (Partial FC, CVPR 2022): choices come from
-    (seed, number of steps), and the number is in the state. `learn_scale` makes s a parameter (NormFace).
+    (seed, number of steps), and the number is in the state. `learn_scale` makes s a parameter (NormFace). With
+    `pool_others=False` all sub-centres of the other classes stand in the softmax, not their nearest alone.
 
     `margin` may be replaced between steps (one that grows during warm-up: `head.margin = target.grown(0.3)`), but not
     by one of another nature. `shards`, where set, makes the head one slice of the classes (see `losses.sharded`).
@@ -92,6 +93,7 @@ class MarginHead(nn.Module):
         centres: int = 1,
         sample: float = 1.0,
         learn_scale: bool = False,
+        pool_others: bool = True,
         seed: int = 0,
     ) -> None:
         """Raises UsageError where there is no class, no dimension or no positive scale, and for contradictions."""
@@ -103,7 +105,7 @@ class MarginHead(nn.Module):
             raise UsageError(f"seed = {seed} is negative", hint="give 0 or more")
         check_margin(margin, centres, sample, learn_scale)
         self._margin = margin
-        self.sample, self.seed = sample, seed
+        self.sample, self.pool_others, self.seed = sample, pool_others, seed
         shape = (classes, dim) if centres == 1 else (classes, centres, dim)
         self.weight = nn.Parameter(torch.empty(shape).normal_(std=0.01))
         self.bias = None if margin.normalised else nn.Parameter(torch.zeros(classes))
@@ -187,6 +189,7 @@ class MarginHead(nn.Module):
             unit=unit,
             bend=bend,
             shards=self.shards,
+            pooled=self.pool_others,
         )
         if isinstance(margin, Adaptive):
             target = margin.target_logit(scores.target, norms, self.memory)

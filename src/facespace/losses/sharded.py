@@ -111,6 +111,7 @@ class ShardedHead(MarginHead):
         centres: int = 1,
         sample: float = 1.0,
         learn_scale: bool = False,
+        pool_others: bool = True,
         seed: int = 0,
         group: "ProcessGroup | None" = None,
     ) -> None:
@@ -121,7 +122,15 @@ class ShardedHead(MarginHead):
             raise UsageError(f"{classes} classes cannot be spread over {processes} processes", hint=hint)
         own, before = slice_of(classes, rank, processes), torch.get_rng_state()
         super().__init__(
-            len(own), dim, margin, scale, centres=centres, sample=sample, learn_scale=learn_scale, seed=seed
+            len(own),
+            dim,
+            margin,
+            scale,
+            centres=centres,
+            sample=sample,
+            learn_scale=learn_scale,
+            pool_others=pool_others,
+            seed=seed,
         )
         self.classes, self.own, self.group, self.processes = classes, own, group, processes
         self.seed = int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0])  # choices of its own

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,25 @@ def test_the_trunk_begins_with_the_given_weights_and_the_card_names_them(tmp_pat
     digest = json.loads((tmp_path / "second" / "run.json").read_text())["start"]
     card = json.loads((tmp_path / "second" / "model.card.json").read_text())
     assert f"begun with weights {digest[:16]}" in card["trained_on"]
+
+
+def test_a_training_killed_before_its_first_checkpoint_tells_its_beginning_once(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(row: dict[str, Any]) -> None:
+        if row["kind"] == "step":
+            raise Stop
+
+    data = write_people(tmp_path / "people")
+    train(LAST, data, tmp_path / "first")
+    other = replace(LAST, trunk=replace(LAST.trunk, dim=8))
+    with pytest.raises(Stop):
+        train(other, data, tmp_path / "second", start=tmp_path / "first", listen=stop)
+    for _ in range(2):
+        train(other, data, tmp_path / "second", start=tmp_path / "first")
+        kinds = [row["kind"] for row in read_log(tmp_path / "second" / "log.jsonl")]
+        assert kinds == ["begin", "step", "held_out", "end"]
 
 
 def test_a_run_belongs_to_the_weights_it_began_with(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_training import TINY, Projection, quick_export, write_people
 
+from facespace.data.augment import Augment
 from facespace.data.batches import Batch
 from facespace.data.folder import open_people
 from facespace.data.sampler import PeopleByPhotos
@@ -25,7 +26,7 @@ from facespace.losses.offline import Offline
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TRUNKS, TrunkSpec, build, load_trunk
-from facespace.train import cleaning, outcome
+from facespace.train import cleaning, outcome, validate
 from facespace.train.loop import Where, train
 from facespace.train.recipe import SGD, Labels, Recipe, Teacher
 from facespace.train.runlog import read_log
@@ -168,7 +169,8 @@ def test_triplets_and_teachers_on_every_trunk(changes: dict[str, Any], spec: str
             "triplet": Triplet(),
             "offline": Offline(every_steps=4, subset=30, per_anchor=2),
             "sampler": PeopleByPhotos(4, 2),
-            "epochs": 7,
+            "accumulate": 2,
+            "epochs": 14,
         },
         {
             "labels": Labels(CosFace(), scale=16.0, sample=0.5),
@@ -199,7 +201,7 @@ def test_a_training_that_stops_anywhere_ends_with_the_same_weights(changes: dict
 
         return listen
 
-    for step in (3, 6, 7, 11):
+    for step in (3, 6, 9, 11):  # it goes on from the step before: 8 is the end of a period of offline mining
         with pytest.raises(Stop):
             train(
                 recipe,
@@ -207,7 +209,7 @@ def test_a_training_that_stops_anywhere_ends_with_the_same_weights(changes: dict
                 tmp_path / "broken",
                 teacher=v1,
                 start=start,
-                where=Where(save_every=1, log_every=1),
+                where=Where(save_every=1, log_every=1, workers=3),
                 listen=stop_at(step),
             )
     last = Where(save_every=1, log_every=1, workers=3)
@@ -294,7 +296,7 @@ def test_cleaning_drops_what_lies_far_from_the_dominant_sub_centre(
     save_rows(tmp_path / "run" / CLASSES, state.objective.margin_head, people)
     vectors = torch.nn.functional.normalize(rows[torch.from_numpy(people.labels), 0]).numpy()
     vectors[[3, 17, 58]] *= -1
-    monkeypatch.setattr(cleaning.validate, "embed", lambda trunk, faces: vectors)
+    monkeypatch.setattr(validate, "embed", lambda trunk, faces: vectors)
     found = cleaning.cleaned(people, outcome_.run)
     assert found.dropped == tuple(people.photos[i].name for i in (3, 17, 58))
     assert len(found.people.photos) == 57
@@ -317,6 +319,37 @@ def test_a_training_on_cleaned_photos_says_what_it_left_out(tmp_path: Path) -> N
     assert digest == names_digest(people)
     begin = next(row for row in read_log(tmp_path / "clean" / "log.jsonl") if row["kind"] == "begin")
     assert begin["dropped"] == list(cleaning.cleaned(people, tmp_path / "centres").dropped)
+
+
+def test_doubts_about_other_names_are_refused(tmp_path: Path) -> None:
+    """The names are the same, their photos are not: another share, another seed, other photos; and no run at all."""
+    folder = write_people(tmp_path / "people")
+    noisy = dataclasses.replace(ONE_STEP, mislabelled=0.2, epochs=0.2)
+    several = dataclasses.replace(noisy, labels=Labels(ArcFace(0.3), scale=16.0, centres=3))
+    train(several, folder, tmp_path / "centres")
+    train(noisy, folder, tmp_path / "same", clean_with=tmp_path / "centres")
+    others = write_people(tmp_path / "others", seed=1)
+    for recipe, data, run in (
+        (dataclasses.replace(noisy, mislabelled=0.1), folder, "centres"),
+        (dataclasses.replace(noisy, seed=1), folder, "centres"),
+        (noisy, others, "centres"),
+        (noisy, folder, "people"),
+    ):
+        with pytest.raises(DataError) as error:
+            train(recipe, data, tmp_path / "refused", clean_with=tmp_path / run)
+        assert error.value.hint
+    assert not (tmp_path / "refused").exists()
+
+
+def test_offline_mining_that_looks_at_nobody_leaves_the_sampler_its_batches(tmp_path: Path) -> None:
+    """Whole people do not fit into a subset of three photos."""
+    data = write_people(tmp_path / "people")
+    common = dataclasses.replace(
+        ONE_STEP, labels=None, triplet=Triplet(), sampler=PeopleByPhotos(4, 2), epochs=2, augment=Augment(flip_p=0)
+    )
+    offline = Offline(every_steps=3, subset=3)  # an epoch has three batches
+    ends = [train(dataclasses.replace(common, offline=o), data, tmp_path / str(o is None)) for o in (None, offline)]
+    assert ends[0].weights.read_bytes() == ends[1].weights.read_bytes()
 
 
 def test_a_queue_wraps_whatever_head_the_recipe_asks_for() -> None:

@@ -21,7 +21,7 @@ from facespace.data.folder import People, open_people
 from facespace.data.splits import split_people
 from facespace.errors import DeviceUnavailable, UsageError
 from facespace.train import validate
-from facespace.train.cleaning import cleaned
+from facespace.train.cleaning import check_names, cleaned
 from facespace.train.distributed import Silence, World, own_rows
 from facespace.train.mining import mined_batches
 from facespace.train.outcome import Outcome, finish
@@ -84,6 +84,8 @@ def train(
     people, held = split_people(everyone, recipe.held_out, recipe.seed)
     people = people.mislabelled(recipe.mislabelled, recipe.seed) if recipe.mislabelled else people
     first = None if start is None else Start.read(start, recipe)
+    if clean_with is not None:
+        check_names(clean_with, recipe, everyone)
     clean = None if clean_with is None else cleaned(people, clean_with)
     people = people if clean is None else clean.people
     world.check_same(recipe, people)

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from facespace.data.batches import Batch, Reader, read_crop
+from facespace.data.batches import Batch, Reader
 from facespace.data.folder import People
-from facespace.errors import BadImage
 from facespace.losses.offline import batches_of, mine_offline, subset_of
-from facespace.train import validate
 from facespace.train.schedule import side
 from facespace.train.state import State
+from facespace.train.validate import embed_photos
 
 
 def mined_batches(reader: Reader, state: State) -> Iterator[Batch]:
@@ -45,14 +44,7 @@ def _mine(people: People, state: State, period: int) -> torch.Tensor:
     assert recipe.triplet is not None
     generator = np.random.default_rng((recipe.seed, period))
     size = side(recipe.stages, state.step / state.total)
-    faces, chosen = [], []
-    for position in subset_of(people.labels, recipe.offline, generator).tolist():
-        try:
-            faces.append(read_crop(people, position, size))
-        except BadImage:
-            continue  # the reader of the batches names it
-        chosen.append(position)
-    positions = np.array(chosen, np.int64)
-    vectors = validate.embed(state.trunk, np.stack(faces))
+    subset = subset_of(people.labels, recipe.offline, generator)
+    vectors, positions = embed_photos(state.trunk, people, subset, size)  # the reader of the batches names damaged ones
     triplets = mine_offline(vectors, people.labels[positions], recipe.offline, recipe.triplet, generator)
     return torch.from_numpy(positions[batches_of(triplets, recipe.sampler.batch)])

@@ -66,7 +66,8 @@ class RunLog:
         """
         self.path = run / "log.jsonl"
         self.listen = listen
-        kept = [row for row in read_log(self.path) if row["step"] <= step and row["kind"] not in ("left_out", "end")]
+        rows = read_log(self.path) if step else []  # at step 0 all begins anew, the first row too
+        kept = [row for row in rows if row["step"] <= step and row["kind"] not in ("left_out", "end")]
         write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self.board = _tensorboard(run / "tensorboard", step)
         self.last_step, self.last_time = step, time.monotonic()

@@ -1,5 +1,6 @@
 """The score by which a training chooses among its states: verification on people it never sees."""
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from facespace.errors import BadImage, DataError
 from facespace.models.nets.trunks import normalise
 
 BLOCK = 64
+READ = 1024
+"""Photos that are in memory at a time where many are embedded."""
 FAR = 0.01
 PER_PERSON = 32
 """Photos of one held-out person that are looked at: pairs grow with the square, what they tell does not."""
@@ -67,6 +70,24 @@ def embed(trunk: nn.Module, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         ]
     trunk.train(was_training)
     return np.concatenate(blocks)
+
+
+def embed_photos(
+    trunk: nn.Module, people: People, positions: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Unit vectors float32 `(M, D)` of those photos at `positions` `(N,)` that are sound, and their positions `(M,)`.
+
+    Faces have the side `size`. Where no photo is sound the vectors are `(0, 0)`.
+    """
+    vectors, sound = list[NDArray[np.float32]](), list[int]()
+    for start in range(0, len(positions), READ):
+        faces: list[NDArray[np.uint8]] = []
+        for position in positions[start : start + READ].tolist():
+            with contextlib.suppress(BadImage):
+                faces.append(read_crop(people, position, size))
+                sound.append(position)
+        vectors += [embed(trunk, np.stack(faces))] if faces else []
+    return np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32), np.array(sound, np.int64)
 
 
 def tensor(faces: NDArray[np.uint8], device: torch.device) -> torch.Tensor:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from facespace.data.augment import Augment
 from facespace.data.sampler import Sampler, Shuffled
@@ -20,6 +20,9 @@ from facespace.losses.term import Auxiliary
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.trunks import TrunkSpec
 from facespace.train.schedule import Cosine, Resolution, Schedule, check_stages
+
+Unsampled = Literal["move", "frozen"]
+"""Class rows that a batch was not judged against: moved by momentum and weight decay, or left as they are."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Labels:
     """Sub-centres of each person (sub-centre ArcFace: 3)."""
     sample: float = 1.0
     """Share of the people that a batch is judged against, its own always among them (Partial FC: 0.1)."""
+    unsampled: Unsampled = "move"
+    """What the optimiser does with the class rows of the others; the first code of Partial FC froze them."""
     growth: tuple[float, float] = (0.0, 0.0)
     """The margin grows linearly from nothing to full between these shares of the training."""
     weight: float = 1.0
@@ -47,6 +52,9 @@ class Labels:
             raise UsageError(
                 f"labels: growth {self.growth} and weight {self.weight} need 0 <= start <= end <= 1 and > 0"
             )
+        if self.unsampled not in get_args(Unsampled) or (self.unsampled == "frozen" and self.sample == 1):
+            hint = "move, or frozen with sample < 1"
+            raise UsageError(f"labels: unsampled = {self.unsampled!r} with sample = {self.sample}", hint=hint)
         check_margin(self.margin, self.centres, self.sample, self.learn_scale)
 
 
@@ -80,11 +88,30 @@ class AdamW:
 
 
 @dataclass(frozen=True)
+class Adam:
+    """Adam, with weight decay as a part of the gradient."""
+
+    rate: float = 1e-3
+    """Base learning rate."""
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
 class AdaGrad:
     """AdaGrad, as FaceNet was trained."""
 
     rate: float = 0.05
     """Base learning rate."""
+    initial: float = 0.1
+    """What each sum of squared gradients begins with; TensorFlow's value, the paper gives none.
+
+    From 0 the first step moves every weight by the whole rate, however small its gradient: at 0.05 that brings a
+    network of FaceNet to the brink of collapse, and it hardly recovers (docs/recipes.md).
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.initial < math.inf:
+            raise UsageError(f"AdaGrad cannot begin with {self.initial} squared gradients", hint="initial >= 0")
 
 
 @dataclass(frozen=True)
@@ -117,7 +144,7 @@ class Recipe:
     """Which photos make a batch."""
     augment: Augment = field(default_factory=Augment)
     """What may happen to a training face."""
-    optimiser: SGD | AdamW | AdaGrad = field(default_factory=SGD)
+    optimiser: SGD | AdamW | Adam | AdaGrad = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Cosine)
     """Learning rate over the training, as a share of the base rate."""
     warmup: float = 0.02
@@ -173,6 +200,10 @@ class Recipe:
     def wants_teacher(self) -> bool:
         """Whether the command must name a model whose vectors are learnt from."""
         return self.teacher is not None or self.harmonic is not None
+
+    def steps(self, per_epoch: int) -> int:
+        """Steps of the whole training, where an epoch has so many batches."""
+        return max(1, round(self.epochs * per_epoch) // self.accumulate)
 
     @property
     def stages(self) -> tuple[Resolution, ...]:

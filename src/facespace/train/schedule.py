@@ -29,7 +29,22 @@ class Steps:
         return float(self.gamma ** sum(progress >= milestone for milestone in self.milestones))
 
 
-Schedule = Cosine | Steps
+@dataclass(frozen=True)
+class Polynomial:
+    """(1 - progress)^power: from 1 to 0 (arcface_torch)."""
+
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power < math.inf:
+            raise UsageError(f"a rate cannot fall with the power {self.power}", hint="power > 0")
+
+    def factor(self, progress: float) -> float:
+        """Share of the base rate at a progress in 0..1."""
+        return float((1 - progress) ** self.power)
+
+
+Schedule = Cosine | Steps | Polynomial
 
 
 def rate(base: float, schedule: Schedule, warmup_steps: int, step: int, total: int) -> float:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facespace.errors import TrainingError
+from facespace.losses.unsampled import freeze_unsampled
 from facespace.models.nets.groupface import Grouped, GroupFace
 from facespace.models.nets.trunks import build
 from facespace.train import checkpoint
 from facespace.train.distributed import World
 from facespace.train.objective import Objective
 from facespace.train.precision import bf16_is_faster
-from facespace.train.recipe import SGD, AdaGrad, AdamW, Recipe
+from facespace.train.recipe import SGD, AdaGrad, Adam, AdamW, Recipe
 
 SELECTED_BY = "tar_at_far_1e-2"
 """The figure on held-out people by which the best state is chosen."""
@@ -80,9 +81,11 @@ class State:
         objective = Objective(recipe, int(labels.max()) + 1, teacher_dim, shards=world.shards(recipe)).to(device)
         bf16 = {"off": False, "bf16": True, "auto": None}[recipe.autocast]
         per_epoch = len(recipe.sampler.epoch(labels, recipe.seed, 0))
-        total = max(1, round(recipe.epochs * per_epoch) // recipe.accumulate)
+        total = recipe.steps(per_epoch)
         fixed = frozenset(name for name, parameter in trunk.named_parameters() if not parameter.requires_grad)
         optimiser = _optimiser(recipe, trunk, objective)
+        if recipe.labels is not None and recipe.labels.unsampled == "frozen" and objective.margin_head is not None:
+            freeze_unsampled(objective.margin_head, optimiser)
         return cls(recipe, trunk, objective, optimiser, per_epoch, total, bf16=bf16, fixed=fixed, world=world)
 
     def represent(self, faces: Tensor) -> tuple[Tensor, Grouped | None]:
@@ -196,14 +199,17 @@ class State:
 def _optimiser(recipe: Recipe, trunk: nn.Module, objective: Objective) -> torch.optim.Optimizer:
     """Weight decay on matrices and kernels only: gains, biases and slopes of PReLU have no scale to hold down."""
     parameters = [p for module in (trunk, objective) for p in module.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2]
-    free = [p for p in parameters if p.ndim < 2]
+
+    def split(decay: float) -> list[dict[str, Any]]:
+        decayed, free = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
+        return [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
+
     match recipe.optimiser:
         case SGD(rate, momentum, decay):
-            groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum)
+            return torch.optim.SGD(split(decay), lr=rate, momentum=momentum)
         case AdamW(rate, decay):
-            groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
-            return torch.optim.AdamW(groups, lr=rate)
-        case AdaGrad(rate):
-            return torch.optim.Adagrad(parameters, lr=rate)
+            return torch.optim.AdamW(split(decay), lr=rate)
+        case Adam(rate, decay):
+            return torch.optim.Adam(split(decay), lr=rate)
+        case AdaGrad(rate, initial):
+            return torch.optim.Adagrad(parameters, lr=rate, initial_accumulator_value=initial)

@@ -13,7 +13,7 @@ from tiny_training import TINY, Projection, quick_export, write_people
 from facespace.data.augment import Augment
 from facespace.data.batches import Batch
 from facespace.data.folder import open_people
-from facespace.data.sampler import PeopleByPhotos
+from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.errors import DataError, UsageError
 from facespace.losses import MARGINS, ArcFace, CosFace, NormFace, Softmax
 from facespace.losses.adaptive import ADAPTIVE, AnnealedSphereFace
@@ -306,6 +306,20 @@ def test_cleaning_drops_what_lies_far_from_the_dominant_sub_centre(
     assert error.value.hint
 
 
+def test_a_sub_centre_training_finds_photos_under_wrong_names(tmp_path: Path) -> None:
+    """A fifth of 144 photos are: most of them are dropped, and hardly any other."""
+    folder = write_people(tmp_path / "people", photos=12, side=48)
+    several = Labels(ArcFace(0.3), scale=16.0, centres=3, growth=(0.2, 0.7))
+    changes: dict[str, Any] = {"mislabelled": 0.2, "labels": several, "sampler": Shuffled(16), "optimiser": SGD(0.1)}
+    train(dataclasses.replace(ONE_STEP, epochs=10, **changes), folder, tmp_path / "run")
+    people = open_people(folder)
+    wrong = people.mislabelled(0.2, ONE_STEP.seed)
+    misnamed = {a.name for a, b in zip(people.photos, wrong.photos, strict=True) if a != b}
+    dropped = set(cleaning.cleaned(wrong, tmp_path / "run").dropped)
+    assert len(dropped & misnamed) > len(misnamed) / 2
+    assert len(dropped - misnamed) <= 2
+
+
 def test_a_training_on_cleaned_photos_says_what_it_left_out(tmp_path: Path) -> None:
     folder = write_people(tmp_path / "people")
     assert ONE_STEP.labels is not None
@@ -358,6 +372,11 @@ def test_a_queue_wraps_whatever_head_the_recipe_asks_for() -> None:
     assert isinstance(state.objective.labels, BroadFace)
     assert state.objective.margin_head is state.objective.labels.head
     assert state.objective.margin_head.scale == pytest.approx(20)
+    assert state.objective.margin_head.pool_others
+    apart = dataclasses.replace(ONE_STEP, labels=Labels(ArcFace(), centres=2, pool_others=False), memory=Memory(7))
+    head = State.begin(apart, PEOPLE, None, torch.device("cpu")).objective.margin_head
+    assert head is not None
+    assert not head.pool_others
     plain = State.begin(dataclasses.replace(ONE_STEP, labels=Labels(Softmax())), PEOPLE, None, torch.device("cpu"))
     assert plain.objective.margin_head is plain.objective.labels
     assert isinstance(recipe.optimiser, SGD)

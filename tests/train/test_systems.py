@@ -311,6 +311,7 @@ def test_a_sub_centre_training_finds_photos_under_wrong_names(tmp_path: Path) ->
     folder = write_people(tmp_path / "people", photos=12, side=48)
     several = Labels(ArcFace(0.3), scale=16.0, centres=3, growth=(0.2, 0.7))
     changes: dict[str, Any] = {"mislabelled": 0.2, "labels": several, "sampler": Shuffled(16), "optimiser": SGD(0.1)}
+    changes["trunk"] = TrunkSpec("iresnet10-tiny", 32, 32)
     train(dataclasses.replace(ONE_STEP, epochs=10, **changes), folder, tmp_path / "run")
     people = open_people(folder)
     wrong = people.mislabelled(0.2, ONE_STEP.seed)

@@ -122,6 +122,7 @@ def test_contradictions_are_refused_when_a_recipe_is_made(changes: dict[str, Any
         {"growth": (0, 2)},
         {"weight": 0},
         {"centres": 0},
+        {"pool_others": False},
         {"sample": 0.0},
         {"margin": Softmax(), "centres": 3},
         {"margin": Softmax(), "sample": 0.5},

@@ -85,6 +85,7 @@ def _classifier(recipe: Recipe, classes: int, kind: type[MarginHead]) -> MarginH
         centres=labels.centres,
         sample=labels.sample,
         learn_scale=labels.learn_scale,
+        pool_others=labels.pool_others,
         seed=recipe.seed,
     )
     return head if recipe.memory is None else BroadFace(head, recipe.memory)

@@ -37,6 +37,8 @@ class Labels:
     """Whether s is learned from there (NormFace)."""
     centres: int = 1
     """Sub-centres of each person (sub-centre ArcFace: 3)."""
+    pool_others: bool = True
+    """Whether other people too are judged by their nearest sub-centre, or all of these stand in the softmax."""
     sample: float = 1.0
     """Share of the people that a batch is judged against, its own always among them (Partial FC: 0.1)."""
     unsampled: Unsampled = "move"
@@ -55,6 +57,8 @@ class Labels:
         if self.unsampled not in get_args(Unsampled) or (self.unsampled == "frozen" and self.sample == 1):
             hint = "move, or frozen with sample < 1"
             raise UsageError(f"labels: unsampled = {self.unsampled!r} with sample = {self.sample}", hint=hint)
+        if not self.pool_others and self.centres == 1:
+            raise UsageError("labels: one sub-centre of each person has nothing to pool", hint="centres > 1")
         check_margin(self.margin, self.centres, self.sample, self.learn_scale)
 
 

@@ -80,6 +80,17 @@ def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data
     assert "Refused: 2 impostor pairs cannot show a FAR of 0.01" in err
 
 
+def test_mirror_image_and_ties_are_as_asked(model: Path, data: Path) -> None:
+    """The colour of a face is that of its mirror image."""
+    documents = [json.loads(call(*options(model, data), *more, "--json")[1]) for more in ([], ["--flip", "sum"])]
+    assert [document["model"]["name"] for document in documents] == ["colours", "colours+flip"]
+    assert documents[0]["model"]["contract"] != documents[1]["model"]["contract"]
+    assert documents[0]["accuracy"]["mean"] == documents[1]["accuracy"]["mean"]
+    rejecting = json.loads(call(*options(model, data), "--ties", "reject", "--json")[1])
+    assert (documents[0]["ties"], rejecting["ties"]) == ("accept", "reject")
+    assert rejecting["threshold"] < documents[0]["threshold"]
+
+
 def test_retrieval_prints_its_figures_and_json_holds_them(model: Path, data: Path) -> None:
     status, out, err = call(*options(model, data), "--protocol", "retrieval")
     assert status == 0
@@ -103,6 +114,7 @@ def test_retrieval_prints_its_figures_and_json_holds_them(model: Path, data: Pat
         (["--protocol", "retrieval", "--report", "{data}/report.html"], "usage", 2),
         (["--protocol", "retrieval", "--data", "{data}/p1"], "bad_data", 5),
         (["--protocol", "retrieval", "--commercial"], "refused", 7),
+        (["--protocol", "retrieval", "--ties", "reject"], "usage", 2),
         (["--pairs", "{data}/pairs.txt", "--folds", "2"], "usage", 2),
         (["--pairs", "{data}/absent.txt"], "bad_data", 5),
         (["--data", "{data}/p1"], "bad_data", 5),

@@ -19,8 +19,11 @@ TRAININGS = {
 }
 
 
-def test_the_issue_is_covered() -> None:
-    assert set(PLANS) == {"demo", "facenet", "margins", "margins_noisy", "groupface", "broadface"}
+SIDE_LIGHTS = ("facenet_sizes", "claims")
+"""Of one seed: they show a direction, no more."""
+
+
+def test_every_plan_is_named_where_the_verb_is_explained() -> None:
     page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
     assert [name for name in PLANS if f"`{name}`" not in page] == []
 
@@ -28,7 +31,7 @@ def test_the_issue_is_covered() -> None:
 @pytest.mark.parametrize("name", [name for name in PLANS if name != "demo"])
 def test_the_budget_holds_everywhere_and_nobody_is_held_out(name: str) -> None:
     plan = PLANS[name]
-    assert plan.seeds == BUDGET.seeds
+    assert plan.seeds == (1 if name in SIDE_LIGHTS else BUDGET.seeds)
     for variant in plan.all:
         recipe = variant.recipe
         allowed = BUDGET.start_epochs if recipe.optimiser.rate == 0.1 else BUDGET.epochs

@@ -11,6 +11,7 @@ from typing import Any
 from facespace.data.augment import Augment
 from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.errors import UsageError
+from facespace.losses.agents import Inter, Intra
 from facespace.losses.broadface import Memory
 from facespace.losses.groupface import GroupLabels, LabelMode
 from facespace.losses.margins import ArcFace, CosFace, Margin, NormFace, Softmax, SphereFace
@@ -188,11 +189,16 @@ BROADFACE = Plan(
 
 
 def _triplets(
-    name: str, note: str, negatives: Negatives = "semihard_hardest", offline: Offline | None = None
+    name: str,
+    note: str,
+    negatives: Negatives = "semihard_hardest",
+    offline: Offline | None = None,
+    dim: int = 128,
+    trunk: str = NAME,
 ) -> Variant:
     recipe = Recipe(
         name,
-        TrunkSpec(NAME, SIZE, 128),
+        TrunkSpec(trunk, SIZE, dim),
         epochs=BUDGET.triplet_epochs,
         triplet=Triplet(negatives=negatives),
         offline=offline,
@@ -219,6 +225,46 @@ FACENET = Plan(
     _against("semihard", "semihard_random", "hardest", "offline", "offline_hardest"),
 )
 
+CLAIMS = Plan(
+    "claims",
+    (
+        _tuned("arcface_040", ArcFace(0.4), "cos(theta + 0.4)"),
+        _tuned("arcface_050", ArcFace(0.5), "cos(theta + 0.5)"),
+        _tuned("arcface_055", ArcFace(0.55), "cos(theta + 0.55)"),
+        _tuned("normface", NormFace(), "softmax on cosines, s = 24"),
+        _tuned("intra", NormFace(), "NormFace with the intra term", auxiliary=(Intra(),)),
+        _tuned("inter", NormFace(), "NormFace with the inter term", auxiliary=(Inter(),)),
+        _tuned("arcface_intra_inter", ArcFace(0.5), "ArcFace with both", auxiliary=(Intra(), Inter())),
+        _tuned(
+            "partial_fc",
+            ArcFace(0.5),
+            "a tenth of the classes in each step",
+            labels=Labels(ArcFace(0.5), scale=SCALE, growth=(0.0, 0.5), sample=0.1),
+        ),
+        _tuned("cosface", CosFace(0.35), "cos(theta) - 0.35"),
+        _tuned("cosface_queue", CosFace(0.35), "the same with 8,192 past embeddings", memory=Memory(8192)),
+    ),
+    1,
+    (Variant("start", START, note="NormFace, what all but the triplets go on from"),),
+    _against("arcface_050", "arcface_040", "arcface_055", "arcface_intra_inter", "partial_fc")
+    + _against("normface", "intra", "inter")
+    + _against("cosface", "cosface_queue"),
+)
+
+SIZES = Plan(
+    "facenet_sizes",
+    (
+        _triplets("dim_128", "semi-hard triplets, vectors of length 128"),
+        _triplets("dim_64", "of length 64", dim=64),
+        _triplets("dim_256", "of length 256", dim=256),
+        _triplets("dim_512", "of length 512", dim=512),
+        _triplets("tiny", "length 128, a quarter of the products", trunk="iresnet10-tiny"),
+    ),
+    1,
+    (),
+    _against("dim_128", "dim_64", "dim_256", "dim_512", "tiny"),
+)
+
 _DEMO = Recipe(
     "demo",
     TrunkSpec("iresnet10-tiny", 32, 32),
@@ -240,7 +286,9 @@ DEMO = Plan(
     judged_fars=(1e-1, 1e-2),
 )
 
-PLANS: dict[str, Plan] = {plan.name: plan for plan in (DEMO, FACENET, MARGINS, MARGINS_NOISY, GROUPFACE, BROADFACE)}
+PLANS: dict[str, Plan] = {
+    plan.name: plan for plan in (DEMO, FACENET, SIZES, MARGINS, MARGINS_NOISY, GROUPFACE, BROADFACE, CLAIMS)
+}
 
 
 def find(reference: str, seeds: int | None = None) -> Plan:

@@ -1,6 +1,8 @@
-"""What a figure was made with: versions, processor, threads, device, detector."""
+"""What a figure was made with: versions, commit, processor, threads, device, detector; and the memory it took."""
 
+import importlib
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,34 @@ def describe_environment(threads: int, device: str, detector: str, policy: str) 
         "device": device,
         "detector": detector,
         "policy": policy,
+        "git": git_state(Path()),
     }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """`{"commit", "changed"}` of the repository that holds `folder`: is anything of it not committed? None if none."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _git(folder, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git answers; None where there is no git, no repository, or no answer within ten seconds."""
+    try:
+        done = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has held so far; None on Windows, which does not say."""
+    if platform.system() == "Windows":
+        return None
+    peak = int(importlib.import_module("resource").getrusage(0).ru_maxrss)  # 0: of this process
+    return peak if platform.system() == "Darwin" else 1024 * peak
 
 
 def _versions() -> dict[str, str]:

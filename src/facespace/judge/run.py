@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facespace.core.contracts import AlignedFaces, Detector, Embedder, Vectors
+from facespace.core.contracts import AlignedFaces, Detector, Embedder, Face, Vectors
 from facespace.core.scores import pair_scores
 from facespace.core.verification import Ties
 from facespace.errors import InputError
 from facespace.faces.align import aligned_faces
 from facespace.faces.detect import Policy
 from facespace.faces.photo import read_photo
-from facespace.judge.environment import describe_environment
+from facespace.judge.environment import describe_environment, peak_memory_bytes
 from facespace.judge.figures import Figures, figures_of
 from facespace.judge.protocols import PairProtocol
 
@@ -75,10 +75,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Unit vectors `(N, D)` of photos, zero where `acquired` bool `(N,)` is false; and what it took."""
+    """Unit vectors `(N, D)` of photos, zero where `acquired` bool `(N,)` is false; and what it took.
+
+    `detector_scores` float32 `(N,)` in 0..1 are the detector's belief in the faces, 0 where there is none.
+    """
 
     vectors: Vectors
     acquired: NDArray[np.bool_]
+    detector_scores: NDArray[np.float32]
     failures: tuple[Failure, ...]
     digest: str
     seconds: float
@@ -97,6 +101,9 @@ class Evaluation:
     seconds: float
     environment: dict[str, Any]
     crops: dict[str, AlignedFaces]
+    embedded: Embedded
+    peak_memory_bytes: int | None
+    """The most that this process has held so far; None where the system does not say."""
 
     @property
     def images_per_s(self) -> float:
@@ -116,7 +123,11 @@ class Evaluation:
             "folds": len(self.figures.folds.accuracy),
             **self.figures.as_json(),
             "failures": failures_as_json(self.failures, self.scores, self.protocol.same),
-            "speed": {"images_per_s": self.images_per_s, "seconds": self.seconds},
+            "speed": {
+                "images_per_s": self.images_per_s,
+                "seconds": self.seconds,
+                "peak_memory_bytes": self.peak_memory_bytes,
+            },
             "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
             "environment": self.environment,
         }
@@ -154,6 +165,8 @@ def run(
         seconds=embedded.seconds,
         environment=describe_environment(threads, device, detector.source, policy),
         crops={name: align_photo(protocol.read(name), detector, policy) for name in sorted(names)},
+        embedded=embedded,
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 
@@ -180,7 +193,11 @@ def available_cores() -> int:
 
 def align_photo(content: bytes, detector: Detector, policy: Policy) -> AlignedFaces:
     """The aligned face uint8 `(112, 112, 3)` that `policy` chooses in encoded bytes; an `InputError` where none is."""
-    return aligned_faces(read_photo(content), detector, policy)[0][1]
+    return _face(content, detector, policy)[1]
+
+
+def _face(content: bytes, detector: Detector, policy: Policy) -> tuple[Face, AlignedFaces]:
+    return aligned_faces(read_photo(content), detector, policy)[0]
 
 
 def embed_photos(
@@ -189,6 +206,7 @@ def embed_photos(
     """Embed every photo of the protocol once, on `threads` workers; the result does not depend on their number."""
     names = protocol.photos
     vectors = np.zeros((len(names), embedder.dim), dtype=np.float32)
+    detector_scores = np.zeros(len(names), dtype=np.float32)
     digests: list[bytes] = [b""] * len(names)
     failures: dict[int, Failure] = {}
 
@@ -198,7 +216,8 @@ def embed_photos(
             content = protocol.read(names[position])
             digests[position] = hashlib.sha256(content).digest()
             try:
-                faces[position] = align_photo(content, detector, policy)
+                face, faces[position] = _face(content, detector, policy)
+                detector_scores[position] = face.score
             except InputError as error:
                 failures[position] = Failure(names[position], error.code, error.message)
         if faces:
@@ -210,7 +229,7 @@ def embed_photos(
     acquired = np.ones(len(names), dtype=bool)
     acquired[list(failures)] = False
     failed = tuple(failures[position] for position in sorted(failures))
-    return Embedded(vectors, acquired, failed, _digest(names, digests), seconds)
+    return Embedded(vectors, acquired, detector_scores, failed, _digest(names, digests), seconds)
 
 
 def _each(work: Callable[[range], None], batches: list[range], threads: int, progress: Progress) -> None:

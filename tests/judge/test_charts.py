@@ -6,7 +6,20 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from facespace.judge.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Series, histogram, line_chart, thinned
+from facespace.judge.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Series,
+    histogram,
+    line_chart,
+    point_chart,
+    thinned,
+)
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -84,3 +97,12 @@ def test_a_long_curve_is_thinned_to_what_can_be_seen() -> None:
     seen = np.interp(axis.position(far), axis.position(x), y)
     assert np.abs(seen - np.sqrt(far)).max() < 0.01
     assert (x[0], x[-1]) == (0, 1)
+
+
+def test_points_stand_where_they_are_and_the_coloured_ones_on_top() -> None:
+    axis = Axis("a", -1, 1)
+    dots = by_class(point_chart("t", axis, axis, [[-1, -1], [1, 1], [0, 0]], [2, -1, 0]), "dot")
+    assert [dot.get("class") for dot in dots] == ["dot other", "dot c2", "dot c0"]
+    middle = (LEFT + (WIDTH - LEFT - RIGHT) / 2, TOP + (HEIGHT - TOP - BOTTOM) / 2)
+    expected = [(WIDTH - RIGHT, TOP), (LEFT, HEIGHT - BOTTOM), middle]
+    np.testing.assert_allclose([(float(d.get("cx", "")), float(d.get("cy", ""))) for d in dots], expected, atol=0.06)

@@ -1,4 +1,4 @@
-"""Charts as SVG text: lines over linear or logarithmic axes, and histograms.
+"""Charts as SVG text: lines over linear or logarithmic axes, histograms, and points.
 
 They carry classes, not colours: the page that holds them decides how they look in light and in dark.
 """
@@ -86,6 +86,16 @@ def histogram(title: str, label: str, groups: Sequence[tuple[str, ArrayLike]], t
         at = _x(x, threshold)
         body.append(f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     return _frame(title, x, y, body, [name for name, _ in groups])
+
+
+def point_chart(title: str, x: Axis, y: Axis, points: ArrayLike, colours: ArrayLike) -> str:
+    """Points `(N, 2)`, each of the class `c{colour}`, or `other` where its colour `(N,)` is below 0; those first."""
+    places, colour = np.asarray(points, dtype=np.float64).reshape(-1, 2), np.asarray(colours)
+    across, up = _x(x, places[:, 0]).tolist(), _y(y, places[:, 1]).tolist()
+    order = np.argsort(colour >= 0, kind="stable").tolist()
+    kinds = [f"c{c}" if c >= 0 else "other" for c in colour.tolist()]
+    dots = [f'<circle class="dot {kinds[i]}" cx="{across[i]:.1f}" cy="{up[i]:.1f}" r="3.5"/>' for i in order]
+    return _frame(title, x, y, dots, [])
 
 
 def thinned(x: ArrayLike, y: ArrayLike, axis: Axis) -> tuple[Floats, Floats]:

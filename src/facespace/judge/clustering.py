@@ -1,0 +1,220 @@
+"""The clustering protocol: a folder of people as one heap of photos, sorted again without their names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.core.agglomeration import Linkage, cluster
+from facespace.core.contracts import Detector, Embedder, Vectors
+from facespace.core.intervals import Interval, wilson
+from facespace.core.partitions import (
+    Agreement,
+    Table,
+    adjusted_rand_index,
+    bcubed,
+    normalised_mutual_information,
+    pairwise,
+    tabulate,
+)
+from facespace.core.resampling import draw_people, percentile_interval
+from facespace.core.scores import squared_distance
+from facespace.data.folder import open_people
+from facespace.errors import DataError, Refused
+from facespace.faces.detect import Policy
+from facespace.judge.environment import describe_environment
+from facespace.judge.run import Failure, Progress, available_cores, embed_photos
+from facespace.models.card import OperatingPoint
+from facespace.models.matching import decision_point
+
+REPLICATES = 2000
+SEED = 0
+MOST_PHOTOS = 20_000
+"""The matrix of all distances then takes 1.6 GB."""
+_BLOCK = 100  # replicates at a time
+
+
+@dataclass(frozen=True)
+class ClusteringProtocol:
+    """Photos by name with their persons, `labels` int64 `(N,)`; `read` gives a photo's encoded bytes, in any thread."""
+
+    photos: tuple[str, ...]
+    labels: NDArray[np.int64]
+    read: Callable[[str], bytes]
+    name: str = "clustering"
+
+    @property
+    def people(self) -> int:
+        """How many people there are."""
+        return len(np.unique(self.labels))
+
+
+class Share(NamedTuple):
+    """A figure in 0..1 with its 95 % interval over people, the clusters staying as they are."""
+
+    value: float
+    ci95: Interval
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """Precision, recall and F of one measure."""
+
+    precision: Share
+    recall: Share
+    f: Share
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"precision", "recall", "f"}`, each `{"value", "ci95"}`."""
+        return {name: share._asdict() for name, share in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class ClusteringEvaluation:
+    """A model judged by clustering at one threshold: figures, failures, speed and surroundings."""
+
+    protocol: ClusteringProtocol
+    clusters: NDArray[np.int64]
+    """Of each photo `(N,)`; a photo without a face is alone."""
+    point: OperatingPoint
+    """Clusters join while their similarity is at least its threshold."""
+    linkage: Linkage
+    pairwise: Agreed
+    bcubed: Agreed
+    nmi: float
+    ari: float
+    model: dict[str, Any]
+    failures: tuple[Failure, ...]
+    digest: str
+    seconds: float
+    environment: dict[str, Any]
+
+    @property
+    def found(self) -> int:
+        """How many clusters there are."""
+        return len(np.unique(self.clusters))
+
+    @property
+    def images_per_s(self) -> float:
+        """Photos per second from bytes to vectors, all workers together."""
+        return len(self.protocol.photos) / self.seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `evaluate --protocol clustering --json`."""
+        return {
+            "model": self.model,
+            "protocol": self.protocol.name,
+            "threshold": self.point.threshold,
+            "at": self.point.at,
+            "linkage": self.linkage,
+            "clusters": self.found,
+            "pairwise": self.pairwise.as_json(),
+            "bcubed": self.bcubed.as_json(),
+            "nmi": self.nmi,
+            "ari": self.ari,
+            "failures": {
+                "to_acquire": len(self.failures),
+                "files": [failure.as_json() for failure in self.failures],
+            },
+            "speed": {"images_per_s": self.images_per_s, "seconds": self.seconds},
+            "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
+            "environment": self.environment,
+        }
+
+
+def clustering(data: Path) -> ClusteringProtocol:
+    """All photos of a folder or tar of `person/photo.jpg`.
+
+    Raises DataError unless two people are there, one of them with two photos, or where the photos are too many.
+    """
+    people = open_people(data)
+    if len(people.names) < 2 or len(people.photos) == len(people.names):
+        raise DataError(
+            f"{len(people.photos)} photos of {len(people.names)} people leave nothing to sort",
+            hint="give two people or more, one of them with two photos",
+            file=data,
+        )
+    if len(people.photos) > MOST_PHOTOS:
+        raise DataError(
+            f"{len(people.photos):,} photos are more than the {MOST_PHOTOS:,} whose distances fit into memory",
+            hint="give fewer people",
+            file=data,
+        )
+    return ClusteringProtocol(tuple(photo.name for photo in people.photos), people.labels, people.read)
+
+
+def run_clustering(
+    protocol: ClusteringProtocol,
+    embedder: Embedder,
+    detector: Detector,
+    *,
+    threshold: float | None = None,
+    linkage: Linkage = "average",
+    policy: Policy = "central",
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: Progress = lambda done, total: None,
+) -> ClusteringEvaluation:
+    """Judge `embedder` by clustering; other arguments as of `judge.run.run`.
+
+    Clusters join while their cosine (see `core.agglomeration`) is at least `threshold`, or else that of the model's
+    card. A photo without a usable face stays alone. Raises Refused for a model that does not compare by cosine.
+    """
+    threads = threads or available_cores()
+    point = decision_point(embedder, threshold)
+    embedded = embed_photos(protocol, embedder, detector, policy, threads, progress)
+    _require_cosine(embedder, embedded.vectors[embedded.acquired][:2])
+    clusters = _clusters(embedded.vectors, embedded.acquired, point.threshold, linkage)
+    table = tabulate(protocol.labels, clusters)
+    weights = draw_people(table.of_person, REPLICATES, np.random.default_rng(SEED))
+    return ClusteringEvaluation(
+        protocol=protocol,
+        clusters=clusters,
+        point=point,
+        linkage=linkage,
+        pairwise=_agreed(pairwise, table, weights),
+        bcubed=_agreed(bcubed, table, weights),
+        nmi=normalised_mutual_information(table),
+        ari=adjusted_rand_index(table),
+        model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
+        failures=embedded.failures,
+        digest=embedded.digest,
+        seconds=embedded.seconds,
+        environment=describe_environment(threads, device, detector.source, policy),
+    )
+
+
+def _require_cosine(embedder: Embedder, two: Vectors) -> None:
+    """Two vectors that were found suffice: a similarity that is none of cosine differs on the first."""
+    if len(two) == 2 and np.abs(embedder.similarity(two, two) - two @ two.T).max() > 1e-3:
+        raise Refused(
+            f"clusters are made by cosine, and {embedder.name!r} compares otherwise",
+            hint="judge it by --protocol folder or retrieval",
+        )
+
+
+def _clusters(vectors: Vectors, acquired: NDArray[np.bool_], threshold: float, linkage: Linkage) -> NDArray[np.int64]:
+    """Cluster of each photo `(N,)`: those with a face by their distances, the others each alone."""
+    clusters = len(vectors) + np.arange(len(vectors))  # numbers that no cluster of faces has
+    if acquired.any():
+        distance = float(squared_distance(threshold))
+        clusters[acquired] = cluster(vectors[acquired], distance=distance, linkage=linkage)
+    return clusters
+
+
+def _agreed(measure: Callable[..., Agreement], table: Table, weights: NDArray[np.float64]) -> Agreed:
+    """The three shares with intervals from people drawn anew `weights` `(B, people)`."""
+    blocks = [measure(table, weights[start : start + _BLOCK]) for start in range(0, len(weights), _BLOCK)]
+    replicates = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+    values = map(float, measure(table))
+    return Agreed(*(_share(value, drawn, table.people) for value, drawn in zip(values, replicates, strict=True)))
+
+
+def _share(value: float, replicates: NDArray[np.float64], people: int) -> Share:
+    """Where all replicates agree they show nothing: then Wilson's interval over people."""
+    if np.ptp(replicates) < 1e-12:
+        return Share(value, wilson(round(value * people), people))
+    return Share(value, percentile_interval(replicates))

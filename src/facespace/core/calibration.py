@@ -1,4 +1,4 @@
-"""What a score means: log-likelihood ratios fitted to scores, how good they are, and the threshold for an error rate.
+"""What a score means: log-likelihood ratios fitted to scores, and how good they are.
 
 A log-likelihood ratio is the natural logarithm of how much likelier a score is from a genuine than from an impostor
 pair; with the log odds of the prior it adds up to those of the posterior. A score of -inf means that a photo gave no
@@ -8,8 +8,8 @@ face: that says nothing about who it is, so its ratio is 0, and it counts in eve
     llr = calibration.log_likelihood_ratio(others)       # float64, of the shape of `others`
     cllr(llr, same), cllr_min(scores, same)              # bits; their difference is what the calibration loses
     expected_calibration_error(reliability(llr, same))
-    threshold_at_fmr(PairList.of(scores, people_a, people_b), 1e-3)
 
+Thresholds for a named error rate are `threshold_at_fmr` in `core.dependence`.
 Brümmer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech and Language 20 (2006).
 """
 
@@ -219,8 +219,7 @@ def _ratios(curve: Roc, corners: NDArray[np.int64]) -> Floats:
 
 def _product(counts: NDArray[np.int64], costs: Floats) -> Floats:
     """Counts times costs, where no pair costs nothing even if the cost is infinite."""
-    product: Floats = counts * np.where(counts > 0, costs, 0.0)
-    return product
+    return np.asarray(counts * np.where(counts > 0, costs, 0.0), np.float64)
 
 
 def _finite(scores: ArrayLike, same: ArrayLike) -> tuple[Floats, Floats]:

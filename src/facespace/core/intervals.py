@@ -1,6 +1,10 @@
-"""How sure a figure is: intervals for a share and for a mean over folds, and the rule of 3.
+"""How sure a figure is: intervals for a share and for a mean over folds, the rules of 3 and of 30, McNemar's test.
 
 Levels are two-sided. Written from the definitions, without scipy, which is no dependency.
+
+The two rules are asked different things. A figure is shown, with its interval, where one error would not exceed the
+rate asked for; where it would, it is refused, and the rule of 3 says what even no error would show. A threshold for an
+error rate is a claim about people not met: it is refused where fewer than 30 errors are to be expected.
 """
 
 import math
@@ -9,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from facespace.errors import Refused
 
 Interval = tuple[float, float]
 
@@ -19,11 +25,17 @@ def wilson(hits: int, trials: int, level: float = 0.95) -> Interval:
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
     """
     _check(hits, trials, level)
+    return wilson_share(hits / trials, trials, level)
+
+
+def wilson_share(share: float, trials: float, level: float = 0.95) -> Interval:
+    """Wilson's interval for a `share` 0..1 of `trials` > 0, which need be no whole number: those that dependent trials
+    are worth."""
     z2 = NormalDist().inv_cdf(0.5 + level / 2) ** 2
-    middle = hits + z2 / 2
-    half = math.sqrt(z2 * (hits * (trials - hits) / trials + z2 / 4))
-    low, high = (middle - half) / (trials + z2), (middle + half) / (trials + z2)
-    return (0.0 if hits == 0 else low, 1.0 if hits == trials else high)
+    middle = share + z2 / trials / 2
+    half = math.sqrt(z2 / trials * (share * (1 - share) + z2 / trials / 4))
+    low, high = (middle - half) / (1 + z2 / trials), (middle + half) / (1 + z2 / trials)
+    return (0.0 if share == 0 else low, 1.0 if share == 1 else high)
 
 
 def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
@@ -42,6 +54,32 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
 def rule_of_3(trials: int) -> float:
     """The error rate that `trials` > 0 without an error do not exclude at 95 %: 3 / trials, at most 1."""
     return min(1.0, 3 / trials)
+
+
+def require_30(trials: int, rate: float) -> None:
+    """Refuse a claim about an error `rate` from so many trials that could err: fewer than 30 errors are expected.
+
+    With 30 errors the true rate is within 30 % of the one that was met, with 90 % confidence, if trials are
+    independent. Doddington et al., "The NIST speaker recognition evaluation", Speech Communication 31 (2000).
+    """
+    if trials * rate < 30 * (1 - 1e-12):  # the product is rounded
+        raise Refused(
+            f"{trials:,} pairs are too few for a threshold at an error rate of {rate:g}: {trials * rate:.3g} errors "
+            "are to be expected there, and 30 are needed to know it within 30 %",
+            hint=f"calibrate on at least {math.ceil(30 / rate * (1 - 1e-12)):,} pairs, or ask for a higher rate",
+        )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The chance, two-sided and exact, that two equally good models differ at least so much on the same trials.
+
+    `only_first` trials were decided rightly by the first model alone, `only_second` by the second alone; with equally
+    good models either is a coin toss. For independent trials. McNemar, Psychometrika 12 (1947).
+    """
+    fewer, discordant = min(only_first, only_second), only_first + only_second
+    if fewer == max(only_first, only_second):
+        return 1.0
+    return min(1.0, 2 * incomplete_beta(discordant - fewer, fewer + 1, 0.5))
 
 
 def standard_error(values: ArrayLike) -> float:

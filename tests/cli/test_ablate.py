@@ -20,11 +20,8 @@ from facespace.data.augment import Augment
 from facespace.data.sampler import Shuffled
 from facespace.losses.margins import NormFace
 from facespace.models.nets.trunks import TrunkSpec
-from facespace.train import outcome
 from facespace.train.plan import Plan, Variant
 from facespace.train.recipe import Labels, Recipe
-
-outcome.export_onnx = lambda trunk, spec, path: path.write_bytes(b"quickly") * 0.0
 
 @dataclass(frozen=True)
 class Fragile(NormFace):

@@ -1,4 +1,4 @@
-"""A folder of people, `person/photo.jpg`, or a tar of one: who is there, and the bytes of every photo."""
+"""A folder of people, `person/photo.jpg`, a tar of one, or a `.rec`: who is there, and the bytes of every photo."""
 
 import hashlib
 import os
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.data.archive import Tar
+from facespace.data.records import Records
 from facespace.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif"})
@@ -78,9 +79,10 @@ class People:
 
 
 def open_people(path: str | Path) -> People:
-    """List a folder `person/photo.jpg` or an uncompressed tar of one; the person is the folder that holds the photo.
+    """List a folder `person/photo.jpg`, an uncompressed tar of one, or a `.rec` with its `.idx` (see `data.records`).
 
-    Hidden files and files without a photo's suffix are left out; a folder that wraps all others is looked through.
+    The person is the folder that holds the photo, or the label of the record. Hidden files and files without a photo's
+    suffix are left out; a folder that wraps all others is looked through.
     Raises DataError where the path is missing, cannot be read, or holds no photo inside a folder of its own.
     """
     root = Path(path)
@@ -88,8 +90,8 @@ def open_people(path: str | Path) -> People:
     if root.is_dir():
         names, read = _folder_names(root), lambda name: _read_file(root / name)
     elif root.is_file():
-        tar = Tar(root)
-        names, read = tar.names, tar.read
+        packed = Records(root) if root.suffix == ".rec" else Tar(root)
+        names, read = packed.names, packed.read
     else:
         raise DataError("no such folder or tar", file=root)
     photos = [name for name in names if _is_photo(name)]

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from facespace.core.calibration import Logistic
+from facespace.core.drift import ImpostorScores
 from facespace.errors import BadCard, ModelNotFound, Refused
 from facespace.models import card as card_room
+from facespace.models.calibration import Calibration, Steps, limits
 from facespace.models.card import (
     Card,
     Input,
@@ -16,6 +19,7 @@ from facespace.models.card import (
     Stated,
     card_for,
     card_path,
+    of_same_network,
     read_card,
     require_commercial,
     write_atomic,
@@ -56,6 +60,96 @@ def test_the_document_has_exactly_the_keys_of_the_contract() -> None:
     assert list(document["operating_points"][0]) == ["at", "threshold", "ci95", "pairs", "data"]
 
 
+CALIBRATION = Calibration(
+    contract=CARD.contract(),
+    similarity="cosine",
+    detector="aligned",
+    data="ab" * 32,
+    people=40,
+    photos=120,
+    failures=1,
+    genuine_pairs=119,
+    impostor_pairs=7000,
+    least=-2.5,
+    most=5.5,
+    cllr=0.2,
+    cllr_min=0.19,
+    impostors=ImpostorScores((0.1, 0.9), (-0.1, 0.2), (0.01, 0.02), 40),
+    logistic=Logistic(20.0, -4.0),
+)
+POINT = OperatingPoint(
+    "FMR=0.01", 0.25, (0.24, 0.26), 7000, "here", (0.008, 0.012), (0.007, 0.013), 0.07, (0.06, 0.08), CARD.contract()
+)
+CALIBRATED = replace(CARD, operating_points=(POINT,), calibration=CALIBRATION)
+
+
+@pytest.mark.parametrize(
+    "calibration", [CALIBRATION, replace(CALIBRATION, logistic=None, isotonic=Steps((0.1, 0.1, 0.3), (-4.0, 2.0, 2.0)))]
+)
+def test_a_calibration_reads_back_equal(tmp_path: Path, calibration: Calibration) -> None:
+    card = replace(CALIBRATED, calibration=calibration)
+    assert read_card(write_card(card, tmp_path / "net.onnx")) == card
+
+
+def test_a_ratio_follows_the_line_or_the_steps_within_what_so_many_people_can_show() -> None:
+    """The rule of 3: of 40 people with mates and their 780 pairs."""
+    least, most = limits(40, 780)
+    assert (least, most) == pytest.approx((-2.590267, 5.560682))
+    line = replace(CALIBRATION, least=least, most=most)
+    for score in (-1.0, 0.1, 0.25, 0.4, 1.0):
+        assert line.log_likelihood_ratio(score) == pytest.approx(min(max(20 * score - 4, least), most))
+    steps = replace(line, logistic=None, isotonic=Steps((0.1, 0.2, 0.3), (-4.0, 1.0, 2.0)))
+    found = [steps.log_likelihood_ratio(score) for score in (-1.0, 0.15, 0.2, 0.25, 0.9)]
+    assert found == pytest.approx([least, -1.5, 1.0, 1.5, 2.0])
+    assert limits(2, 1) == (0.0, 0.0)
+
+
+def test_the_same_network_in_another_file_keeps_what_was_found() -> None:
+    other = replace(CALIBRATED, operating_points=(POINT, replace(POINT, contract="f" * 12), OperatingPoint("old", 0.1)))
+    moved = of_same_network(other, "copy.onnx", "e" * 64)
+    assert (moved.file, moved.sha256) == ("copy.onnx", "e" * 64)
+    assert [point.contract for point in moved.operating_points] == [moved.contract(), "f" * 12, None]
+    assert moved.calibration == replace(CALIBRATION, contract=moved.contract())
+    assert moved.contract() != CARD.contract()
+
+
+LINE = {"slope": 20.0, "offset": -4.0}
+WRONG_CALIBRATION: list[tuple[str, dict[str, Any]]] = [
+    ("contract", {"contract": ""}),
+    ("people", {"people": -1}),
+    ("cllr", {"cllr": "0.2"}),
+    ("least", {"least": 1.0}),
+    ("slope", {"slope": 20.0}),
+    ("logistic.slope", {"logistic": LINE | {"slope": 0}}),
+    ("logistic.offset", {"logistic": {"slope": 1.0}}),
+    ("isotonic.ratios", {"logistic": None, "isotonic": {"scores": [0.1], "ratios": []}}),
+    ("isotonic.ratios", {"logistic": None, "isotonic": {"scores": [0.1, 0.2], "ratios": [1, 0]}}),
+    ("isotonic.scores", {"logistic": None, "isotonic": {"scores": 0.1, "ratios": [1]}}),
+    ("impostors.stderr", {"impostors": {"levels": [0.1], "scores": [0.1], "stderr": [None], "people": 40}}),
+    ("impostors.scores", {"impostors": {"levels": [0.1], "scores": [], "stderr": [0.1], "people": 40}}),
+]
+
+
+@pytest.mark.parametrize(("key", "change"), WRONG_CALIBRATION)
+def test_a_wrong_key_of_a_calibration_is_named(tmp_path: Path, key: str, change: dict[str, Any]) -> None:
+    document = CALIBRATED.as_json()
+    document["calibration"] |= change
+    path = tmp_path / "net.card.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadCard, match=rf"calibration\.{key} "):
+        read_card(path)
+
+
+@pytest.mark.parametrize("change", [{"logistic": None}, {"isotonic": {"scores": [0.1], "ratios": [1]}}])
+def test_a_calibration_is_either_a_line_or_steps(tmp_path: Path, change: dict[str, Any]) -> None:
+    document = CALIBRATED.as_json()
+    document["calibration"] |= change
+    path = tmp_path / "net.card.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadCard, match="either logistic or isotonic"):
+        read_card(path)
+
+
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("name", {"name": ""}),
     ("name", {"name": None}),
@@ -79,6 +173,9 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("operating_points[0].ci95", {"operating_points": [{"at": "a", "threshold": 0, "ci95": [1]}]}),
     ("operating_points[0].ci95.high", {"operating_points": [{"at": "a", "threshold": 0, "ci95": [0, "x"]}]}),
     ("operating_points[0].pairs", {"operating_points": [{"at": "a", "threshold": 0, "pairs": 1.5}]}),
+    ("operating_points[0].fnmr", {"operating_points": [{"at": "a", "threshold": 0, "fnmr": 1.5}]}),
+    ("operating_points[0].contract", {"operating_points": [{"at": "a", "threshold": 0, "contract": 3}]}),
+    ("calibration", {"calibration": 3}),
     ("numbers", {"numbers": ["99 %"]}),
 ]
 
@@ -149,8 +246,8 @@ def test_stated_preprocessing_overrides_the_card_and_voids_its_figures(tmp_path:
     write_card(CARD, tmp_path / "net.onnx")
     changed = fitting(tmp_path / "net.onnx", stated=Stated(channels="rgb"))
     assert changed.input == replace(CARD.input, channels="rgb")
-    assert changed.operating_points == () == changed.numbers
-    assert changed.contract() != CARD.contract()
+    assert changed.numbers == ()
+    assert {point.contract for point in changed.operating_points} == {CARD.contract()} != {changed.contract()}
     assert fitting(tmp_path / "net.onnx", stated=Stated(mean=127.5)) == CARD
 
 

@@ -8,16 +8,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from facespace.core.similarity import GroupAware
 from facespace.errors import BadCard, ModelNotFound, Refused, UsageError
+from facespace.models.calibration import Calibration, read_calibration
+from facespace.models.keys import KeyReader
 
 Channels = Literal["rgb", "bgr"]
 _CARD_BYTES = 1 << 20
-_LARGEST = 1e9  # refuses NaN and infinity as well
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,28 @@ class Stated:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold (same when similarity >= threshold) that gave the error rate `at` on `data`, with its interval."""
+    """A threshold (same when similarity >= threshold) that gave the error rate `at` on `data`, with its interval.
+
+    `fmr_ci95` is the interval of the rate that it will have on other people of their kind, and `fmr_others95` that of
+    the share which as many others, tried once, will show. `fnmr` is the share of genuine pairs that it missed.
+    `contract` names the model; what an older card does not state is None.
+    """
 
     at: str
     threshold: float
     ci95: tuple[float, float] | None = None
     pairs: int | None = None
     data: str = "not stated"
+    fmr_ci95: tuple[float, float] | None = None
+    fmr_others95: tuple[float, float] | None = None
+    fnmr: float | None = None
+    fnmr_ci95: tuple[float, float] | None = None
+    contract: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Its part of the card's document."""
+        always = ("at", "threshold", "ci95", "pairs", "data")
+        return {key: value for key, value in asdict(self).items() if key in always or value is not None}
 
 
 @dataclass(frozen=True)
@@ -75,10 +91,15 @@ class Card:
     source: str = "not stated"
     operating_points: tuple[OperatingPoint, ...] = ()
     numbers: tuple[Mapping[str, Any], ...] = ()
+    calibration: Calibration | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The card as the document that is written beside the weights."""
-        return {key: value for key, value in asdict(self).items() if key != "group_aware" or value is not None}
+        document = asdict(self)
+        document["operating_points"] = tuple(point.as_json() for point in self.operating_points)
+        document["calibration"] = self.calibration and self.calibration.as_json()
+        optional = ("group_aware", "calibration")
+        return {key: value for key, value in document.items() if key not in optional or value is not None}
 
     @property
     def split(self) -> int:
@@ -153,9 +174,9 @@ def read_card(path: Path) -> Card:
 def card_for(weights: Path, sha256: str, *, size: int, dim: int, split: int = 0, stated: Stated) -> Card:
     """The card of weights that have this digest, input size and dimension; `split` as in `Card`.
 
-    It is the one beside them, what is `stated` taking the place of its own (its thresholds and numbers do not outlive a
-    change), or else a new one. Raises BadCard where the card contradicts the weights, or where there is no card and the
-    preprocessing is not stated in full.
+    It is the one beside them, what is `stated` taking the place of its own (its numbers do not outlive a change, and
+    its thresholds then name another contract), or else a new one. Raises BadCard where the card contradicts the
+    weights, or where there is no card and the preprocessing is not stated in full.
     """
     path = card_path(weights)
     if path.is_file():
@@ -176,6 +197,17 @@ def card_for(weights: Path, sha256: str, *, size: int, dim: int, split: int = 0,
 def compared_by(group_aware: GroupAware | None, card: Card) -> Card:
     """The card of a model whose vectors are compared so, or by cosine."""
     return replace(card, similarity="cosine" if group_aware is None else "group-aware", group_aware=group_aware)
+
+
+def of_same_network(card: Card, file: str, sha256: str) -> Card:
+    """The card of the same network in another file: what was found with the one holds for the other."""
+    moved = replace(card, file=file, sha256=sha256)
+    before, after = card.contract(), moved.contract()
+    points = tuple(replace(p, contract=after if p.contract == before else p.contract) for p in card.operating_points)
+    calibration = card.calibration
+    if calibration is not None and calibration.contract == before:
+        calibration = replace(calibration, contract=after)
+    return replace(moved, operating_points=points, calibration=calibration)
 
 
 def require_commercial(card: Card) -> None:
@@ -201,24 +233,23 @@ def _compare(card: Card, weights: Path, found: dict[str, str | int]) -> None:
 
 def _restated(card: Card, stated: Stated, path: Path) -> Card:
     preprocessing = _Reader(path).input({**asdict(card.input), **stated.given()})
-    return card if preprocessing == card.input else replace(card, input=preprocessing, operating_points=(), numbers=())
+    if preprocessing == card.input:
+        return card
+    found_with = card.contract()
+    points = tuple(replace(point, contract=point.contract or found_with) for point in card.operating_points)
+    return replace(card, input=preprocessing, operating_points=points, numbers=())
 
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
-class _Reader:
+class _Reader(KeyReader):
     """Reads a card's document, naming the file and the key of whatever is wrong."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     def card(self, document: Any) -> Card:
         known = self.known(document, Card, "")
-        for key in ("name", "file", "sha256", "input", "dim"):
-            if key not in known:
-                self.fail(key, "is missing")
+        self.needed(known, "", "name", "file", "sha256", "input", "dim")
         self.texts(known, "", "name", "file", "sha256", "licence", "trained_on", "source")
         if len(known["sha256"]) != 64 or not set(known["sha256"]) <= set("0123456789abcdef"):
             self.fail("sha256", "must be 64 lower-case hex digits")
@@ -232,13 +263,12 @@ class _Reader:
         points = self.rows(known, "operating_points")
         known["operating_points"] = tuple(self.point(p, f"operating_points[{i}]") for i, p in enumerate(points))
         known["numbers"] = tuple(self.rows(known, "numbers"))
+        known["calibration"] = read_calibration(self, known.get("calibration"))
         return Card(**known)
 
     def input(self, document: Any) -> Input:
         known = self.known(document, Input, "input")
-        for key in ("size", "channels", "mean", "std"):
-            if key not in known:
-                self.fail(f"input.{key}", "is missing")
+        self.needed(known, "input.", "size", "channels", "mean", "std")
         self.whole(known, "size", 0, "input.")
         if known["channels"] not in ("rgb", "bgr"):
             self.fail("input.channels", f'must be "rgb" or "bgr", not {known["channels"]!r}')
@@ -254,8 +284,7 @@ class _Reader:
         if document is None:
             return None
         known = self.known(document, GroupAware, "group_aware")
-        if "split" not in known:
-            self.fail("group_aware.split", "is missing")
+        self.needed(known, "group_aware.", "split")
         self.whole(known, "split", 1, "group_aware.")
         if known["split"] >= card["dim"]:
             self.fail("group_aware.split", f"must lie within a vector of {card['dim']}, not at {known['split']}")
@@ -268,48 +297,14 @@ class _Reader:
 
     def point(self, document: Any, where: str) -> OperatingPoint:
         known = self.known(document, OperatingPoint, where)
-        for key in ("at", "threshold"):
-            if key not in known:
-                self.fail(f"{where}.{key}", "is missing")
-        self.texts(known, f"{where}.", "at", "data")
-        self.number(known, "threshold", f"{where}.")
+        where += "."
+        self.needed(known, where, "at", "threshold")
+        self.texts(known, where, "at", "data", *({"contract"} if known.get("contract") is not None else ()))
+        self.number(known, "threshold", where)
         if known.get("pairs") is not None:
-            self.whole(known, "pairs", 0, f"{where}.")
-        if (interval := known.get("ci95")) is not None:
-            if not (isinstance(interval, list) and len(interval) == 2):
-                self.fail(f"{where}.ci95", "must be null or two numbers")
-            ends = dict(zip(("low", "high"), interval, strict=True))
-            known["ci95"] = tuple(self.number(ends, end, f"{where}.ci95.") for end in ends)
+            self.whole(known, "pairs", 0, where)
+        if known.get("fnmr") is not None:
+            self.share(known, "fnmr", where)
+        for key in ("ci95", "fmr_ci95", "fmr_others95", "fnmr_ci95"):
+            known[key] = self.interval(known, key, where)
         return OperatingPoint(**known)
-
-    def known(self, document: Any, kind: type, where: str) -> dict[str, Any]:
-        if not isinstance(document, dict):
-            self.fail(where or "the document", "must be a JSON object")
-        if strange := sorted(set(document) - {field.name for field in fields(kind)}):
-            self.fail(f"{where}.{strange[0]}".lstrip("."), "is not a key of a card")
-        return dict(document)
-
-    def rows(self, document: dict[str, Any], key: str) -> list[Any]:
-        rows = document.get(key, [])
-        if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-            self.fail(key, "must be a list of JSON objects")
-        return list(rows)
-
-    def texts(self, document: dict[str, Any], where: str, *keys: str) -> None:
-        for key in keys:
-            if key in document and not (isinstance(document[key], str) and document[key]):
-                self.fail(where + key, f"must be a text, not {document[key]!r}")
-
-    def number(self, document: dict[str, Any], key: str, where: str = "") -> float:
-        value = document[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
-            self.fail(where + key, f"must be a number, not {value!r}")
-        return float(value)
-
-    def whole(self, document: dict[str, Any], key: str, least: int, where: str = "") -> None:
-        value = document[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            self.fail(where + key, f"must be a whole number >= {least}, not {value!r}")
-
-    def fail(self, key: str, what: str) -> NoReturn:
-        raise BadCard(f"{key} {what}", file=self.path, hint="see the keys of a card in `facespace model show compact`")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facespace.errors import MissingExtra, ModelNotFound, UsageError
-from facespace.models.card import Card, Input, card_path, compared_by, read_card, write_card
+from facespace.models.card import Card, Input, card_path, compared_by, of_same_network, read_card, write_card
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,8 +37,8 @@ def export(source: Path, output: Path, *, trunk: str | None = None, half: bool =
     distance = export_onnx(net, spec, output, half=half)
     card = _card(weights, spec)
     if half:
-        card = replace(card, operating_points=(), numbers=())
-    write_card(replace(card, file=output.name, sha256=hashlib.sha256(output.read_bytes()).hexdigest()), output)
+        card = replace(card, operating_points=(), numbers=(), calibration=None)
+    write_card(of_same_network(card, output.name, hashlib.sha256(output.read_bytes()).hexdigest()), output)
     return distance
 
 

@@ -1,11 +1,8 @@
 """Shares of trials that share people, such as searches of one person's many photos: how sure is such a share?
 
-Trials of one person rise and fall together, so an interval that counts trials is too narrow. What the share would be
-without each person in turn (the jackknife) tells how much it moves with the people, and so how many independent trials
-would be as sure: the exact interval is drawn for that many. Korn and Graubard, "Confidence intervals for proportions
-with small expected number of positive counts estimated from survey data", Survey Methodology 24 (1998). A pair of
-people is taken out twice, once with each, and counts once (Aronow, Samii and Assenova, "Cluster-robust variance
-estimation for dyadic data", Political Analysis 23 (2015)).
+As `dependence` has it, a share is worth as many independent trials as would have its variance over people. The interval
+is the exact one of so many trials, which holds for rare errors too: Korn and Graubard, "Confidence intervals for
+proportions with small expected number of positive counts estimated from survey data", Survey Methodology 24 (1998).
 """
 
 from collections.abc import Callable
@@ -14,8 +11,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from facespace.core.dependence import people_variance
 from facespace.core.intervals import Interval, incomplete_beta, t_quantile
 from facespace.errors import DataError
 
@@ -51,35 +49,10 @@ def share_over_people(hits: ArrayLike, first: ArrayLike, second: ArrayLike | Non
     hit, one = np.asarray(hits, np.bool_), np.asarray(first)
     if not hit.size:
         raise DataError("no trials: a share of nothing has no value")
-    _, found = np.unique(np.concatenate([one, one if second is None else second]), return_inverse=True)
-    a, b, people = found[: hit.size], found[hit.size :], int(found.max()) + 1
-    apart = a != b  # one person's pair counts once
-    trials_of = np.bincount(a, minlength=people) + np.bincount(b[apart], minlength=people)
-    hits_of = np.bincount(a, hit, people) + np.bincount(b[apart], hit[apart], people)
-    left = hit.size - trials_of
-    rate, without = float(hit.mean()), (hit.sum() - hits_of)[left > 0] / left[left > 0]
-    pairs = pair_sums(a[apart], b[apart], (hit[apart] - rate) / hit.size)
-    return share_of(rate, hit.size, people, jackknife_variance(without, pairs))
-
-
-def pair_sums(a: NDArray[np.int64], b: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of the values `(T,)` of each pair of persons `a` and `b` `(T,)`, whichever comes first."""
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    _, pair = np.unique(low * (1 + high.max(initial=0)) + high, return_inverse=True)
-    return np.bincount(pair, values).astype(np.float64)
-
-
-def jackknife_variance(without: NDArray[np.float64], pairs: ArrayLike = ()) -> float:
-    """Variance of a figure from its values `(n,)` without each of n people; 0 for fewer than two.
-
-    `pairs` is what each pair of people adds to the figure, less its mean: taken out with both, its square counts once.
-    At least half of the plain jackknife is kept.
-    """
-    n = len(without)
-    if n < 2:
-        return 0.0
-    plain = (n - 1) / n * np.square(without - without.mean()).sum()
-    return float(max(plain - np.square(np.asarray(pairs)).sum(), plain / 2))
+    people = np.unique(one if second is None else np.concatenate([one, np.asarray(second)])).size
+    rate = float(hit.mean())
+    variance = people_variance((hit - rate) / hit.size, one, second) if people > 1 else 0.0
+    return share_of(rate, hit.size, people, variance)
 
 
 def share_of(rate: float, trials: int, people: int, variance: float, most: float | None = None) -> Share:

@@ -7,7 +7,8 @@ all galleries of N of these m. None is drawn: where c of the m scores reach the 
 C(m - c, N) / C(m, N) of the galleries holds none of them. A larger N than the people give is refused, not extrapolated.
 
 People are searchers and enrolled at once, so the interval takes out each in turn (the jackknife of a U-statistic;
-Arvesen, "Jackknifing U-statistics", Annals of Mathematical Statistics 40 (1969)). That of a threshold is where the FPIR
+Arvesen, "Jackknifing U-statistics", Annals of Mathematical Statistics 40 (1969)); what a pair adds is then taken out
+twice, and counts once (as in `dependence`). That of a threshold is where the FPIR
 passes the ends of its own (Woodruff, "Confidence intervals for medians and other position measures", JASA 47 (1952)).
 """
 
@@ -19,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facespace.core.clustered import Share, interval_of, jackknife_variance, pair_sums, share_of
+from facespace.core.clustered import Share, interval_of, share_of
 from facespace.core.identification import require_searches
 from facespace.core.intervals import Interval
 from facespace.errors import DataError, Refused
@@ -122,8 +123,8 @@ class Strangers:
         lost = np.bincount(falling.columns[:stop], drops, size)
         searches = len(self.own) - np.bincount(self.own, minlength=size)
         sums = spared.sum() - np.bincount(self.own, spared, size) - lost
-        pairs = pair_sums(falling.columns[:stop], self.own[falling.searches[:stop]], drops / len(self.own))
-        return jackknife_variance(sums[searches > 0] / searches[searches > 0], pairs)
+        pairs = _pair_sums(falling.columns[:stop], self.own[falling.searches[:stop]], drops / len(self.own))
+        return _jackknife(sums[searches > 0] / searches[searches > 0], pairs)
 
     def _stop(self, threshold: float) -> int:
         """How many comparisons reach the threshold."""
@@ -212,3 +213,21 @@ def met_in_gallery(others: int, people: int) -> Floats:
 def if_independent(fmr: float, people: int) -> float:
     """1 - (1 - FMR)^N."""
     return float(-np.expm1(people * np.log1p(-fmr))) if fmr < 1 else 1.0
+
+
+def _pair_sums(a: NDArray[np.int64], b: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of the values `(T,)` of each pair of persons `a` and `b` `(T,)`, whichever comes first."""
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    _, pair = np.unique(low * (1 + high.max(initial=0)) + high, return_inverse=True)
+    return np.bincount(pair, values).astype(np.float64)
+
+
+def _jackknife(without: Floats, pairs: Floats) -> float:
+    """Variance of a figure from its values `(n,)` without each of n people.
+
+    `pairs` is what each pair of people adds to the figure, less its mean: taken out with both, its square counts once.
+    At least half of the plain jackknife is kept.
+    """
+    n = len(without)
+    plain = (n - 1) / n * np.square(without - without.mean()).sum()
+    return float(max(plain - np.square(pairs).sum(), plain / 2))

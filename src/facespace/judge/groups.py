@@ -1,0 +1,251 @@
+"""Does a model err more on some people than on others? FMR and FNMR per group, at one threshold for all.
+
+As in ISO/IEC 19795-10, a genuine pair belongs to the group of its person, and an impostor pair to the group that both
+of its people are in; pairs across groups count in none. A search belongs to the group of who searches. Groups come from
+a table that is given, never from looking at faces: without one the document says that nothing was measured.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.core.clustered import Share, share_over_people
+from facespace.core.intervals import Interval, rule_of_3
+from facespace.core.verification import accepts, at_far
+from facespace.errors import DataError
+from facespace.judge.run import Evaluation
+
+NOT_MEASURED = "not measured"
+KEYS = ("person", "photo")
+_MOST_BYTES = 1 << 28
+_MOST_GROUPS = 100
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """A table of `person` or `photo` and any other columns: for each column, who is in which group."""
+
+    key: str
+    columns: dict[str, dict[str, str]]
+
+    def of(self, column: str, person: str, photo: str) -> str:
+        """The group of a photo; empty where the table does not know it."""
+        return self.columns[column].get(person if self.key == "person" else photo, "")
+
+
+@dataclass(frozen=True)
+class GroupRate:
+    """The error rate in one group; or why it is refused."""
+
+    group: str
+    trials: int
+    share: Share | None = None
+    refused: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"group", "rate", "ci95", "trials", "people", "refused"}`; null where refused."""
+        share = {"rate": None, "ci95": None, "trials": self.trials, "people": None}
+        return {"group": self.group, **(self.share.as_json() if self.share else share), "refused": self.refused}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How unlike the groups are: the worst rate over another, and the 95 % interval of that; or why it is refused."""
+
+    value: float | None = None
+    ci95: Interval | None = None
+    refused: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"ratio", "ci95", "refused"}`; null where refused."""
+        return {"ratio": self.value, "ci95": self.ci95, "refused": self.refused}
+
+
+@dataclass(frozen=True)
+class Differential:
+    """One kind of error in the groups of one column, at one threshold."""
+
+    column: str
+    error: str
+    threshold: float
+    overall: Share
+    groups: tuple[GroupRate, ...]
+    worst_to_best: Ratio
+    worst_to_mean: Ratio
+    """To the geometric mean of all groups."""
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"column", "error", "threshold", "overall", "groups", "worst_to_best", "worst_to_geometric_mean"}`."""
+        return {
+            "column": self.column,
+            "error": self.error,
+            "threshold": self.threshold,
+            "overall": self.overall.as_json(),
+            "groups": [group.as_json() for group in self.groups],
+            "worst_to_best": self.worst_to_best.as_json(),
+            "worst_to_geometric_mean": self.worst_to_mean.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Decisions of one kind, each about one or two photos: whether it was an error, people and photos by position."""
+
+    error: str
+    """What an error is called: FMR, FNMR, FPIR or FNIR."""
+    wrong: NDArray[np.bool_]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    """The same as `first` where a trial has one photo."""
+
+
+def read_groups(path: Path) -> GroupTable:
+    """The table in a CSV file: a column `person` (the folder) or `photo` (`person/photo.jpg`), and one or more others.
+
+    An empty cell puts nobody in a group. Raises DataError naming the line of what is wrong.
+    """
+    rows = _rows(path)
+    header = [name.strip() for name in rows[0][1]]
+    keys = [key for key in KEYS if key in header]
+    if len(keys) != 1 or len(header) < 2 or len(set(header)) < len(header) or not all(header):
+        raise DataError(
+            f"line 1: {', '.join(header)}: one column person or photo and others with a name each are needed",
+            file=path,
+            hint="such as person,age,sex",
+        )
+    at, columns = header.index(keys[0]), {name: dict[str, str]() for name in header if name != keys[0]}
+    seen: set[str] = set()
+    for line, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise DataError(f"line {line}: {len(cells)} cells under {len(header)} names", file=path)
+        if (name := cells[at].strip()) in seen:
+            raise DataError(f"line {line}: {name} stands there a second time", file=path)
+        seen.add(name)
+        for column, cell in zip(header, cells, strict=True):
+            if column != keys[0] and cell.strip():
+                columns[column][name] = cell.strip()
+    for column, groups in columns.items():
+        if len(set(groups.values())) > _MOST_GROUPS:
+            hint = "give bands, such as 20-29 for an age, or leave the column out"
+            raise DataError(f"column {column} has more than {_MOST_GROUPS} groups", file=path, hint=hint)
+    return GroupTable(keys[0], columns)
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Numbers and cells of the lines that are not empty."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise DataError("a table of more than 256 MB", file=path)
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=path) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"not a CSV file in UTF-8 ({error})", file=path) from error
+    if not rows:
+        raise DataError("an empty table", file=path, hint="such as person,age,sex")
+    return rows
+
+
+def differentials(
+    table: GroupTable, photos: Sequence[str], people: Sequence[str], trials: Sequence[Trials], threshold: float
+) -> tuple[Differential, ...]:
+    """Every kind of `trials` in the groups of every column; `photos` and their `people`, by name, stand as in `trials`.
+
+    Raises DataError where the table names none of them.
+    """
+    persons = np.unique(np.array(people), return_inverse=True)[1].astype(np.int64)
+    found = []
+    for column in table.columns:
+        names = np.array([table.of(column, person, photo) for person, photo in zip(people, photos, strict=True)])
+        if not (names != "").any():
+            example = (people if table.key == "person" else photos)[0]
+            hint = f"its {table.key} must be written as in the data: {example}"
+            raise DataError(f"the column {column} of the groups names none of the {len(photos):,} photos", hint=hint)
+        found += [_differential(column, names, persons, kind, threshold) for kind in trials if kind.wrong.size]
+    return tuple(found)
+
+
+def pair_differentials(evaluation: Evaluation, table: GroupTable) -> tuple[Differential, ...]:
+    """FNMR and FMR per group at the threshold of the accuracy, and at that of each FAR the pairs support."""
+    protocol, figures = evaluation.protocol, evaluation.figures
+    people = [photo.rpartition("/")[0] for photo in protocol.photos]
+    thresholds = [figures.threshold]
+    thresholds += [at_far(figures.curve, rate.far).threshold for rate in figures.tar_at_far if not rate.refused]
+    found: list[Differential] = []
+    for threshold in thresholds:
+        accepted, same = accepts(evaluation.scores, threshold, figures.ties), protocol.same
+        kinds = [
+            Trials("FNMR", ~accepted[same], protocol.first[same], protocol.second[same]),
+            Trials("FMR", accepted[~same], protocol.first[~same], protocol.second[~same]),
+        ]
+        found += differentials(table, protocol.photos, people, kinds, threshold)
+    return tuple(found)
+
+
+def as_json(measured: Sequence[Differential] | None) -> list[dict[str, Any]] | str:
+    """The list of differentials, or the words `not measured`."""
+    return NOT_MEASURED if measured is None else [one.as_json() for one in measured]
+
+
+def _differential(
+    column: str, names: NDArray[Any], persons: NDArray[np.int64], trials: Trials, threshold: float
+) -> Differential:
+    overall = share_over_people(trials.wrong, persons[trials.first], persons[trials.second])
+    rates = []
+    for group in np.unique(names[names != ""]).tolist():
+        within = (names[trials.first] == group) & (names[trials.second] == group)
+        rates.append(_rate(group, trials, within, persons, overall.rate))
+    return Differential(
+        column,
+        trials.error,
+        threshold,
+        overall,
+        tuple(rates),
+        _ratio(rates, to_mean=False),
+        _ratio(rates, to_mean=True),
+    )
+
+
+def _rate(
+    group: str, trials: Trials, within: NDArray[np.bool_], persons: NDArray[np.int64], overall: float
+) -> GroupRate:
+    """Refused where one error would already be more than the rate of all, or all trials are of one person."""
+    count = int(within.sum())
+    if count == 0 or 1 / count > max(overall, 1e-12):
+        least = f": even without an error they would only show that it is below {rule_of_3(count):.2g}" if count else ""
+        return GroupRate(
+            group, count, refused=f"{count:,} trials cannot show an {trials.error} of {overall:.2g}{least}"
+        )
+    share = share_over_people(trials.wrong[within], persons[trials.first[within]], persons[trials.second[within]])
+    if share.people < 2:
+        return GroupRate(group, count, refused="one person cannot stand for a group")
+    return GroupRate(group, count, share)
+
+
+def _ratio(rates: Sequence[GroupRate], *, to_mean: bool) -> Ratio:
+    """The worst rate over the geometric mean of all, or over the best; its interval is made of logarithms.
+
+    Groups draw from different people, so their variances add. The worst of several is worse by chance alone, and the
+    more so the wider the intervals are.
+    """
+    shares = [rate.share for rate in rates if rate.share]
+    if len(shares) < max(2, len(rates)):
+        return Ratio(refused="a group has no rate" if len(rates) > 1 else "one group has nothing to differ from")
+    if not all(share.rate for share in shares):
+        return Ratio(refused="a group without an error makes the ratio endless: judge on more people")
+    logs = np.log([share.rate for share in shares])
+    weights = np.full(len(shares), -1 / len(shares)) if to_mean else -(np.arange(len(shares)) == logs.argmin()) * 1.0
+    weights[logs.argmax()] += 1
+    middle, spread = float(weights @ logs), float(np.sqrt(weights**2 @ [share.log_variance for share in shares]))
+    low, high = (math.exp(max(0.0, middle + side * 1.96 * spread)) for side in (-1, 1))
+    return Ratio(math.exp(middle), (low, high))

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 
 class ProtocolName(StrEnum):
-    """What is asked of the model: pairs from LFW's list or made from a folder, or to find the like of every photo."""
+    """What is asked of the model: pairs from a list or made from a folder, or to find the like of every photo."""
 
     lfw = "lfw"
+    pairs = "pairs"
+    bin = "bin"
+    cfp_ff = "cfp-ff"
+    cfp_fp = "cfp-fp"
+    rfw = "rfw"
     folder = "folder"
     retrieval = "retrieval"
 
@@ -52,11 +57,14 @@ def evaluate(
     protocol: Annotated[
         ProtocolName | None,
         typer.Option(
-            help="lfw takes the list in --pairs; folder makes pairs of any people; retrieval looks for the like of "
+            help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and "
+            "cfp-fp CFP's folder, given as --data; folder makes pairs of any people; retrieval looks for the like of "
             "every photo among all others."
         ),
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="LFW's pairs.txt.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")
+    ] = None,
     folds: Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")] = None,
     seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes.")] = 0,
     compatible_with: Annotated[
@@ -160,14 +168,24 @@ def _protocol(
 ) -> "PairProtocol | RetrievalProtocol":
     """The named protocol; unnamed, a list of pairs means LFW's. Contradicting settings are refused."""
     from facespace.judge.protocols import folder, lfw
+    from facespace.judge.readers.bins import bin_pairs
+    from facespace.judge.readers.lists import cfp, csv_pairs, rfw
     from facespace.judge.retrieval import retrieval
 
+    if name in (ProtocolName.pairs, ProtocolName.rfw):
+        if pairs is None or folds:
+            raise UsageError(f"the protocol {name.value} takes a whole list", hint="add --pairs, leave out --folds")
+        return csv_pairs(pairs, data) if name is ProtocolName.pairs else rfw(pairs, data)
     if (name or ProtocolName.lfw) is ProtocolName.lfw and pairs:
         return lfw(pairs, data, folds)
     if name is ProtocolName.lfw:
         raise UsageError("the protocol lfw needs its list of pairs", hint="add --pairs pairs.txt")
     if pairs or folds:
         raise UsageError("--pairs and --folds belong to the protocol lfw", hint="leave them out, or --protocol lfw")
+    if name is ProtocolName.bin:
+        return bin_pairs(data)
+    if name in (ProtocolName.cfp_ff, ProtocolName.cfp_fp):
+        return cfp(data, "FF" if name is ProtocolName.cfp_ff else "FP")
     return retrieval(data) if name is ProtocolName.retrieval else folder(data, seed)
 
 

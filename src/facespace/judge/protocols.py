@@ -28,12 +28,13 @@ class PairProtocol:
     """Pairs of photos in folds; `first` and `second` int64 `(P,)` point into `photos`, each photo once.
 
     `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `read`
-    gives the encoded bytes of a photo by name and may be called from several threads.
+    gives the encoded bytes of a photo by name and may be called from several threads. `people` is None where the data
+    name nobody.
     """
 
     name: str
     photos: tuple[str, ...]
-    people: int
+    people: int | None
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     same: NDArray[np.bool_]

@@ -1,0 +1,153 @@
+"""Lists of pairs other than LFW's: a CSV of one's own, CFP's splits, and RFW's list for each group."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from facespace.data.folder import People, open_people
+from facespace.errors import DataError
+from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol
+
+_TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def csv_pairs(pairs: Path, data: Path) -> PairProtocol:
+    """Pairs from a CSV with the columns `a`, `b`, `same` (1 or 0, true or false, yes or no) and perhaps `fold`.
+
+    `a` and `b` name photos below `data`, a folder or tar of `person/photo.jpg`. Without folds, genuine and impostor
+    pairs are each dealt to ten folds in turn. Raises DataError that names the line, or where photos are missing.
+    """
+    rows = csv.DictReader(io.StringIO(_text(pairs)))
+    if not {"a", "b", "same"} <= set(rows.fieldnames or ()):
+        raise DataError("line 1 has not the columns a, b, same", file=pairs, hint="a,b,same or a,b,same,fold")
+    named: list[NamedPair] = []
+    folds: list[int] = []
+    for row in rows:
+        same, fold = _TRUTHS.get((row["same"] or "").strip().lower()), (row.get("fold") or "").strip()
+        if same is None or not row["a"] or not row["b"] or ("fold" in row and not (fold.isdecimal() and int(fold))):
+            raise DataError(f"line {rows.line_num} is not: photo, photo, 1 or 0, and a fold from 1", file=pairs)
+        named.append((row["a"], row["b"], same))
+        folds.append(int(fold or 0))
+    if folds and not any(folds):
+        folds = _dealt([same for _, _, same in named])
+    people = open_people(data)
+    return _protocol("pairs", named, folds, {photo.name: photo.name for photo in people.photos}, people, pairs)
+
+
+def cfp(data: Path, kind: Literal["FF", "FP"]) -> PairProtocol:
+    """CFP's ten splits, frontal against frontal or against profile, from its folder with `Data` and `Protocol` inside.
+
+    Sengupta et al., "Frontal to Profile Face Verification in the Wild", WACV 2016.
+    """
+    protocol = data / "Protocol"
+    first = _numbered(protocol / "Pair_list_F.txt")
+    second = _numbered(protocol / "Pair_list_P.txt") if kind == "FP" else first
+    named: list[NamedPair] = []
+    folds: list[int] = []
+    splits = sorted(path for path in (protocol / "Split" / kind).glob("*") if path.is_dir())
+    if not splits:
+        raise DataError("holds no splits", file=protocol / "Split" / kind, hint="give the folder that CFP unpacks to")
+    for fold, split in enumerate(splits, 1):
+        for file, same in (("same.txt", True), ("diff.txt", False)):
+            found = [(first[i], second[j], same) for i, j in _index_pairs(split / file, len(first), len(second))]
+            named += found
+            folds += [fold] * len(found)
+    people = open_people(data / "Data" / "Images")
+    photos = {photo.name: photo.name for photo in people.photos}
+    return _protocol(f"cfp-{kind.lower()}", named, folds, photos, people, protocol, lambda name: name.split("/")[0])
+
+
+def rfw(pairs: Path, data: Path) -> PairProtocol:
+    """One group of RFW: its list, lines `name i j` and `name i name j` in ten folds one after the other, no header.
+
+    `data` holds the group's photos, `name/name_0001.jpg`. Wang et al., "Racial Faces in the Wild", ICCV 2019.
+    """
+    named = [_rfw_pair(line, at, pairs) for at, line in enumerate(_text(pairs).splitlines(), 1) if line.strip()]
+    folds = [fold for fold, part in enumerate(np.array_split(np.arange(len(named)), FOLDS), 1) for _ in part]
+    people = open_people(data)
+    photos = {photo.name.rpartition(".")[0]: photo.name for photo in people.photos}
+    return _protocol(pairs.stem, named, folds, photos, people, pairs)
+
+
+def _rfw_pair(line: str, at: int, path: Path) -> NamedPair:
+    fields = line.split("\t") if "\t" in line else line.split()
+    same = len(fields) == 3
+    if same:
+        fields[2:2] = fields[:1]  # name i j -> name i name j
+    if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+        raise DataError(f"line {at} is not: name, number, number, or name, number, name, number", file=path)
+    a, i, b, j = fields
+    return f"{a}/{a}_{int(i):04d}", f"{b}/{b}_{int(j):04d}", same
+
+
+def _numbered(path: Path) -> list[str]:
+    """The photos of a list `1 ../Data/Images/001/frontal/01.jpg`, numbered from 1, as paths below `Images`."""
+    found = []
+    for at, line in enumerate(_text(path).splitlines(), 1):
+        fields = line.split(maxsplit=1)
+        parts = PurePosixPath(fields[1].strip()).parts if len(fields) == 2 else ()
+        if not parts or fields[0] != str(at) or "Images" not in parts:
+            raise DataError(f"line {at} is not: {at} ../Data/Images/person/kind/photo.jpg", file=path)
+        found.append("/".join(parts[parts.index("Images") + 1 :]))
+    return found
+
+
+def _index_pairs(path: Path, first: int, second: int) -> list[tuple[int, int]]:
+    """Pairs of positions from 0; the file counts from 1."""
+    found = []
+    for at, line in enumerate(_text(path).split(), 1):
+        fields = line.split(",")
+        numbers = [int(field) for field in fields if field.isdecimal() and len(field) < 8]
+        if len(fields) != 2 or len(numbers) != 2 or not (1 <= numbers[0] <= first and 1 <= numbers[1] <= second):
+            raise DataError(f"line {at}: {line[:40]!r} is not two numbers of photos", file=path)
+        found.append((numbers[0] - 1, numbers[1] - 1))
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"no readable list ({error})", file=path) from error
+
+
+def _dealt(same: Sequence[bool]) -> list[int]:
+    """Folds 1..10: genuine and impostor pairs each in turn."""
+    seen = [0, 0]
+    folds = []
+    for truth in same:
+        folds.append(seen[truth] % FOLDS + 1)
+        seen[truth] += 1
+    return folds
+
+
+def _protocol(
+    name: str,
+    pairs: Sequence[NamedPair],
+    folds: Sequence[int],
+    photos: dict[str, str],
+    people: People,
+    listed: Path,
+    person: Callable[[str], str] = lambda name: name.rpartition("/")[0],
+) -> PairProtocol:
+    """Pairs of names in the list as pairs by position; `photos` gives each name in the list its name in the data."""
+    used = {key: at for at, key in enumerate(dict.fromkeys(key for a, b, _ in pairs for key in (a, b)))}
+    missing = sorted(used.keys() - photos.keys())
+    if missing:
+        what = f"{len(missing)} of the {len(used)} photos named by {listed.name} are missing, first {missing[0]}"
+        raise DataError(what, hint="give the data that belong to the list", file=people.root)
+    names = tuple(photos[key] for key in used)
+    return PairProtocol(
+        name,
+        photos=names,
+        people=len({person(photo) for photo in names}),
+        first=np.array([used[a] for a, _, _ in pairs], np.int64),
+        second=np.array([used[b] for _, b, _ in pairs], np.int64),
+        same=np.array([same for _, _, same in pairs], bool),
+        folds=np.array(folds, np.int64),
+        read=people.read,
+    )

@@ -1,0 +1,241 @@
+"""Pairs from `.bin` files, CSVs, CFP's splits and RFW's lists, each on a small set in the same layout."""
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from facespace.cli import app
+from facespace.data.drawn import draw_crop, person
+from facespace.errors import DataError
+from facespace.judge.protocols import PairProtocol
+from facespace.judge.readers.bins import bin_pairs
+from facespace.judge.readers.lists import cfp, csv_pairs, rfw
+from tiny_onnx import save_tiny
+
+PEOPLE, PHOTOS = 6, 3
+
+
+@pytest.fixture(scope="module")
+def faces() -> dict[tuple[int, int], bytes]:
+    """JPEGs of drawn people by person and photo, both from 1."""
+    made = {}
+    for who in range(PEOPLE):
+        for photo in range(PHOTOS):
+            stream = io.BytesIO()
+            Image.fromarray(draw_crop(person(0, who), photo)).save(stream, "JPEG")
+            made[who + 1, photo + 1] = stream.getvalue()
+    return made
+
+
+def some_pairs() -> list[tuple[tuple[int, int], tuple[int, int], bool]]:
+    """Twenty, genuine and impostor ones in turn."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(10):
+        a, b = (rng.permutation(PEOPLE)[:2] + 1).tolist()
+        i, j = (rng.permutation(PHOTOS)[:2] + 1).tolist()
+        made += [((a, i), (a, j), True), ((a, i), (b, j), False)]
+    return made
+
+
+def contents(protocol: PairProtocol) -> list[tuple[bytes, bytes, bool, int]]:
+    """The pairs as bytes, with their folds."""
+    first, second = ([protocol.read(protocol.photos[i]) for i in side] for side in (protocol.first, protocol.second))
+    assert len(set(protocol.photos)) == len(protocol.photos)
+    return list(zip(first, second, protocol.same.tolist(), protocol.folds.tolist(), strict=True))
+
+
+def write(root: Path, files: dict[str, bytes | str]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("arrays", [False, True])
+def test_a_bin_gives_its_pairs_byte_for_byte_in_ten_folds_in_order(
+    tmp_path: Path, faces: dict[tuple[int, int], bytes], protocol: int, arrays: bool
+) -> None:
+    pairs = some_pairs()
+    images = [faces[key] for a, b, _ in pairs for key in (a, b)]
+    stored = [np.frombuffer(image, np.uint8) for image in images] if arrays else images
+    path = tmp_path / "drawn.bin"
+    path.write_bytes(pickle.dumps((stored, [same for _, _, same in pairs]), protocol))
+    read = bin_pairs(path)
+    wanted = [(faces[a], faces[b], same, i // 2 + 1) for i, (a, b, same) in enumerate(pairs)]
+    assert contents(read) == wanted
+    assert read.name == "drawn"
+    assert read.people is None
+    assert len(read.photos) == len(set(images)) < len(images)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        ([b"a", b"b"], [True]),
+        ([b"a"] * 3, [True, False]),
+        ([b"a"] * 4, [True, 2]),
+        ([b"a"] * 4, [True, None]),
+        ([b"a", b"b", b"c", "d"], [True, False]),
+        ("ab", "cd"),
+        ([b"a"] * 4, [True, False], []),
+    ],
+)
+def test_a_bin_with_another_content_is_refused_by_name(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "wrong.bin"
+    path.write_bytes(pickle.dumps(value))
+    with pytest.raises(DataError, match=r"wrong\.bin"):
+        bin_pairs(path)
+    with pytest.raises(DataError, match="absent"):
+        bin_pairs(tmp_path / "absent.bin")
+
+
+def test_a_bin_that_would_run_is_refused(tmp_path: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> object:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    path = tmp_path / "evil.bin"
+    path.write_bytes(pickle.dumps(([b"a"] * 4, [True, Runs()])))
+    with pytest.raises(DataError, match=r"asks for \w+\.system"):
+        bin_pairs(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def folder(root: Path, faces: dict[tuple[int, int], bytes]) -> Path:
+    return write(root, {f"p{who}/p{who}_{photo:04d}.jpg": face for (who, photo), face in faces.items()})
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_a_csv_of_pairs_is_read_with_its_folds_or_dealt_to_ten(
+    tmp_path: Path, faces: dict[tuple[int, int], bytes], folds: bool
+) -> None:
+    data, pairs = folder(tmp_path / "d", faces), some_pairs()
+    lines = [
+        f"p{a[0]}/p{a[0]}_{a[1]:04d}.jpg,p{b[0]}/p{b[0]}_{b[1]:04d}.jpg,{int(same)}"
+        + (f",{i // 10 + 1}" if folds else "")
+        for i, (a, b, same) in enumerate(pairs)
+    ]
+    head = "a,b,same,fold\n" if folds else "\ufeffa,b,same\n"
+    listed = write(tmp_path, {"pairs.csv": head + "\n".join(lines)}) / "pairs.csv"
+    read = csv_pairs(listed, data)
+    fold = [i // 10 + 1 if folds else i // 2 + 1 for i in range(20)]
+    assert contents(read) == [(faces[a], faces[b], s, f) for (a, b, s), f in zip(pairs, fold, strict=True)]
+    assert read.people == len({key[0] for a, b, _ in pairs for key in (a, b)})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "columns a, b, same"),
+        ("x,y\n", "columns a, b, same"),
+        ("a,b,same\np1/p1_0001.jpg,p1/p1_0002.jpg,maybe\n", "line 2"),
+        ("a,b,same\np1/p1_0001.jpg\n", "line 2"),
+        ("a,b,same,fold\np1/p1_0001.jpg,p1/p1_0002.jpg,1,0\n", "line 2"),
+        ("a,b,same\np1/p1_0001.jpg,../secret.jpg,1\n", "missing, first ../secret.jpg"),
+    ],
+)
+def test_a_malformed_csv_is_an_error(tmp_path: Path, faces: dict[tuple[int, int], bytes], text: str, said: str) -> None:
+    listed = write(tmp_path, {"pairs.csv": text}) / "pairs.csv"
+    with pytest.raises(DataError, match=said):
+        csv_pairs(listed, folder(tmp_path / "d", faces))
+
+
+def cfp_folder(root: Path, faces: dict[tuple[int, int], bytes]) -> Path:
+    """Of each person photos 1 and 2 are frontal, 3 is a profile."""
+    kinds = {1: "frontal/01", 2: "frontal/02", 3: "profile/01"}
+    place = {key: f"{key[0]:03d}/{kinds[key[1]]}.jpg" for key in faces}
+    lists = {
+        kind: "".join(
+            f"{i} ../Data/Images/{place[key]}\n"
+            for i, key in enumerate((key for key in place if kinds[key[1]].startswith(kind)), 1)
+        )
+        for kind in ("frontal", "profile")
+    }
+    files: dict[str, bytes | str] = {f"Data/Images/{place[key]}": face for key, face in faces.items()}
+    files |= {"Protocol/Pair_list_F.txt": lists["frontal"], "Protocol/Pair_list_P.txt": lists["profile"]}
+    for split in ("01", "02"):
+        files |= {f"Protocol/Split/FF/{split}/same.txt": "1,2\n3,4\n", f"Protocol/Split/FF/{split}/diff.txt": "1,3\n"}
+        files |= {f"Protocol/Split/FP/{split}/same.txt": "1,1\n4,2", f"Protocol/Split/FP/{split}/diff.txt": "1,2\r\n"}
+    return write(root, files)
+
+
+def test_the_splits_of_cfp_point_into_its_two_lists(tmp_path: Path, faces: dict[tuple[int, int], bytes]) -> None:
+    root = cfp_folder(tmp_path, faces)
+    frontal = cfp(root, "FF")
+    one = [((1, 1), (1, 2), True), ((2, 1), (2, 2), True), ((1, 1), (2, 1), False)]
+    assert contents(frontal) == [(faces[a], faces[b], same, fold) for fold in (1, 2) for a, b, same in one]
+    one = [((1, 1), (1, 3), True), ((2, 2), (2, 3), True), ((1, 1), (2, 3), False)]
+    profile = cfp(root, "FP")
+    assert contents(profile) == [(faces[a], faces[b], same, fold) for fold in (1, 2) for a, b, same in one]
+    assert (frontal.name, profile.name, profile.people) == ("cfp-ff", "cfp-fp", 2)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("Protocol/Pair_list_F.txt", "2 ../Data/Images/001/frontal/01.jpg\n"),
+        ("Protocol/Pair_list_F.txt", "1 nowhere.jpg\n"),
+        ("Protocol/Split/FF/01/same.txt", "1,99\n"),
+        ("Protocol/Split/FF/01/same.txt", "0,1\n"),
+        ("Protocol/Split/FF/01/same.txt", "1;2\n"),
+    ],
+)
+def test_malformed_lists_of_cfp_are_errors(
+    tmp_path: Path, faces: dict[tuple[int, int], bytes], file: str, text: str
+) -> None:
+    root = write(cfp_folder(tmp_path, faces), {file: text})
+    with pytest.raises(DataError, match="line 1"):
+        cfp(root, "FF")
+    with pytest.raises(DataError):
+        cfp(tmp_path / "absent", "FP")
+
+
+def test_the_list_of_an_rfw_group_has_ten_folds_and_no_header(
+    tmp_path: Path, faces: dict[tuple[int, int], bytes]
+) -> None:
+    pairs = some_pairs()
+    lines = [f"p{a[0]}\t{a[1]}\t{b[1]}" if same else f"p{a[0]}\t{a[1]}\tp{b[0]}\t{b[1]}" for a, b, same in pairs]
+    listed = write(tmp_path, {"African_pairs.txt": "\n".join(lines) + "\n"}) / "African_pairs.txt"
+    read = rfw(listed, folder(tmp_path / "d", faces))
+    assert contents(read) == [(faces[a], faces[b], same, i // 2 + 1) for i, (a, b, same) in enumerate(pairs)]
+    assert read.name == "African_pairs"
+    listed.write_text("p1\t1\n")
+    with pytest.raises(DataError, match="line 1"):
+        rfw(listed, tmp_path / "d")
+
+
+def test_each_protocol_goes_from_the_command_line_to_its_figures(
+    tmp_path: Path, faces: dict[tuple[int, int], bytes]
+) -> None:
+    save_tiny(tmp_path / "tiny.onnx", card={}, dim=16)
+    data, pairs = folder(tmp_path / "d", faces), some_pairs()
+    images = [faces[key] for a, b, _ in pairs for key in (a, b)]
+    names = [f"p{key[0]}/p{key[0]}_{key[1]:04d}.jpg" for a, b, _ in pairs for key in (a, b)]
+    rows = [f"{a},{b},{int(s)}\n" for a, b, (_, _, s) in zip(names[::2], names[1::2], pairs, strict=True)]
+    bins = pickle.dumps((images, [same for _, _, same in pairs]), 2)
+    write(tmp_path, {"drawn.bin": bins, "pairs.csv": "a,b,same\n" + "".join(rows)})
+    root = cfp_folder(tmp_path / "cfp", faces)
+    asked = {
+        "bin": ["--data", tmp_path / "drawn.bin"],
+        "pairs": ["--data", data, "--pairs", tmp_path / "pairs.csv"],
+        "cfp-fp": ["--data", root],
+    }
+    accuracies = {}
+    for name, more in asked.items():
+        arguments = ["evaluate", tmp_path / "tiny.onnx", "--protocol", name, *more, "--detector", "aligned", "--json"]
+        done = CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--quiet")])
+        assert done.exit_code == 0, done.output
+        accuracies[name] = json.loads(done.stdout)["accuracy"]["per_fold"]
+    assert accuracies["bin"] == accuracies["pairs"]
+    assert len(accuracies["cfp-fp"]) == 2

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,14 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facespace.core.calibration import Logistic
 from facespace.core.contracts import AlignedFaces, Vectors
 from facespace.core.scores import unit_vectors
 from facespace.data.folder import PhotoRef
+from facespace.errors import UsageError
 from facespace.faces.detect import Aligned
+from facespace.judge.measures import calibrated, discarded, people_map, recipe_of
 from facespace.judge.protocols import made_pairs
 from facespace.judge.report import PICTURES, percent, render, span, write_report
 from facespace.judge.run import Evaluation, run
+from facespace.judge.scored import Scored, read_scored
 
+RATIO = {"ratio": 2.5, "ci95": (1.5, 4.0), "refused": None}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -136,5 +142,79 @@ def test_card_and_training_stand_in_the_page(evaluation: Evaluation, tmp_path: P
     assert "A <title>" in page.text
     assert "MIT & more" in page.text
     assert '{"size": 112}' in page.text
-    assert [tag for tag, _ in page.tags].count("svg") == 5
+    assert [tag for tag, _ in page.tags].count("svg") == 7
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
+
+
+def test_the_document_beside_the_page_has_every_pair_and_reads_back(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_report(evaluation, tmp_path / "report.html", recipe={"name": "arcface_demo"})
+    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert document["accuracy"]["mean"] == evaluation.figures.accuracy
+    assert (document["recipe"], document["groups"]) == ({"name": "arcface_demo"}, "not measured")
+    assert document["error_versus_discard"] is None  # every face is as good to this detector
+    read = read_scored(tmp_path / "report.json")
+    for name in ("first", "second", "same", "folds", "scores"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(Scored.of(evaluation), name))
+    assert (read.photos, read.digest) == (evaluation.protocol.photos, evaluation.digest)
+    with pytest.raises(UsageError, match="page of HTML"):
+        write_report(evaluation, tmp_path / "report.json")
+
+
+def test_the_calibration_is_that_of_lines_fitted_on_the_other_folds(evaluation: Evaluation) -> None:
+    found, folds, same = calibrated(evaluation), evaluation.protocol.folds, evaluation.protocol.same
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    for fold in sorted(set(folds.tolist())):
+        line = Logistic.fit(evaluation.scores[folds != fold], same[folds != fold])
+        for score, genuine in zip(evaluation.scores[folds == fold], same[folds == fold], strict=True):
+            ratio = 0.0 if np.isneginf(score) else line.slope * float(score) + line.offset
+            costs[bool(genuine)].append(float(np.log2(1 + np.exp(-ratio if genuine else ratio))))
+    assert found.cllr == pytest.approx((np.mean(costs[True]) + np.mean(costs[False])) / 2, abs=1e-12)
+    assert found.cllr_min <= found.cllr
+    assert f"{found.cllr:.4f} bits" in Page(render(evaluation)).text
+
+
+def test_error_versus_discard_follows_the_detectors_scores(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow way: leave out the worst pairs, whole runs of equal quality only."""
+    monkeypatch.setattr("facespace.judge.measures.DISCARD_FMR", 0.05)
+    scores = np.random.default_rng(0).choice([0.5, 0.7, 0.9], len(evaluation.protocol.photos)).astype(np.float32)
+    judged = replace(evaluation, embedded=replace(evaluation.embedded, detector_scores=scores))
+    found, protocol = discarded(judged), evaluation.protocol
+    pairs = [
+        (min(scores[a], scores[b]), score < found.threshold)
+        for a, b, same, score in zip(protocol.first, protocol.second, protocol.same, judged.scores, strict=True)
+        if same
+    ]
+    for share, fnmr in zip(found.left_out, found.fnmr, strict=True):
+        cut = sorted(q for q, _ in pairs)[int(share * len(pairs) + 1e-9)]
+        left = [missed for q, missed in pairs if q >= cut]
+        assert fnmr == pytest.approx(sum(left) / len(left), abs=1e-12)
+    assert 'aria-label="error versus discard"' in render(judged)
+
+
+def test_the_map_colours_the_people_with_most_photos(evaluation: Evaluation) -> None:
+    found = people_map(evaluation)
+    assert len(found.points) + found.left_out == evaluation.embedded.acquired.sum()
+    assert len(found.names) == 8
+    assert "p04" not in found.names  # one of its photos gave no face
+    assert (found.colours >= 0).sum() == 24
+
+
+def test_groups_stand_in_the_page_or_the_words_not_measured(evaluation: Evaluation) -> None:
+    assert "not measured" in Page(render(evaluation)).text
+    row = {"group": "<older>", "rate": 0.02, "ci95": (0.01, 0.04), "trials": 900, "people": 30, "refused": None}
+    refused = {"group": "few", "rate": None, "ci95": None, "trials": 3, "people": None, "refused": "3 trials"}
+    one = {"column": "age", "error": "FNMR", "threshold": 0.4, "overall": row, "groups": [row, refused]}
+    one |= {"worst_to_best": RATIO, "worst_to_geometric_mean": {"ratio": None, "ci95": None, "refused": "too few"}}
+    text = Page(render(evaluation, groups=[one])).text
+    for expected in ("<older>", "2.000 %", "not shown: 3 trials", "2.50 (1.50 to 4.00)", "not shown, too few"):
+        assert expected in text
+
+
+def test_the_recipe_is_read_from_the_folder_of_the_run(tmp_path: Path) -> None:
+    assert recipe_of(tmp_path / "model.onnx") is None
+    (tmp_path / "run.json").write_text('{"recipe": {"name": "small"}}')
+    assert recipe_of(tmp_path / "model.onnx") == {"name": "small"}
+    (tmp_path / "run.json").write_text("[]")
+    assert recipe_of(tmp_path / "model.onnx") is None

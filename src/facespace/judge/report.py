@@ -1,8 +1,10 @@
-"""An evaluation as one page of HTML: figures, charts, worst pairs as pictures; no script, nothing from the network."""
+"""An evaluation as one page of HTML: figures, charts, worst pairs as pictures; no script, nothing from the network.
+
+Beside the page stands the same as JSON, with the scores of all pairs, for `facespace compare`.
+"""
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -15,12 +17,25 @@ from PIL import Image
 
 from facespace.core.intervals import Interval
 from facespace.core.verification import accepts
-from facespace.judge.charts import Axis, Series, histogram, line_chart, thinned
-from facespace.judge.figures import RateAtFar
+from facespace.errors import UsageError
+from facespace.judge.groups import NOT_MEASURED
+from facespace.judge.measures import attempt, calibrated, discarded, people_map
+from facespace.judge.panels import (
+    curve_chart,
+    det_chart,
+    discard_chart,
+    map_chart,
+    reliability_chart,
+    roc_chart,
+    score_chart,
+)
 from facespace.judge.run import Evaluation, worst_pairs
+from facespace.judge.scored import Scored
 
 PICTURES = 12
 """Worst pairs of each kind that a report shows; hand it to `run` as `pictures`."""
+MOST_FAILURES = 100
+"""Rows of the page; the document beside it has all."""
 
 Curve = tuple[str, ArrayLike, ArrayLike]
 """Name, x and y of a line such as the loss over the steps of a training."""
@@ -32,10 +47,40 @@ def write_report(
     *,
     title: str | None = None,
     about: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
     curves: Sequence[Curve] = (),
+    groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write the page to `path`; see `render`."""
-    path.write_text(render(evaluation, title=title, about=about, curves=curves), encoding="utf-8")
+    """Write the page to `path` and its figures beside it as `.json`; see `render` and `document`."""
+    check_report(path)
+    text = render(evaluation, title=title, about=about, recipe=recipe, curves=curves, groups=groups)
+    path.write_text(text, encoding="utf-8")
+    figures = json.dumps(document(evaluation, about, recipe, groups), allow_nan=False)
+    path.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
+
+
+def check_report(path: Path) -> None:
+    """UsageError for a page whose name would be that of the document beside it."""
+    if path.suffix.lower() == ".json":
+        raise UsageError("a report is a page of HTML, its JSON lies beside it", file=path, hint="--report report.html")
+
+
+def document(
+    evaluation: Evaluation,
+    about: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    groups: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """All that the page says, and every pair with its score; null for what is not measured."""
+    extra = {"calibration": attempt(calibrated, evaluation), "error_versus_discard": attempt(discarded, evaluation)}
+    return {
+        **evaluation.as_json(),
+        **{key: None if isinstance(found, str) else found.as_json() for key, found in extra.items()},
+        "groups": NOT_MEASURED if groups is None else list(groups),
+        "card": None if about is None else dict(about),
+        "recipe": None if recipe is None else dict(recipe),
+        "pairs_scored": Scored.of(evaluation).pairs_as_json(),
+    }
 
 
 def render(
@@ -43,62 +88,60 @@ def render(
     *,
     title: str | None = None,
     about: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
     curves: Sequence[Curve] = (),
+    groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
-    """The page as text; `about` is what is known of the model (card, recipe), `curves` those of its training."""
-    templates = Environment(
+    """The page as text.
+
+    `about` is the model's card, `recipe` that of its training, `curves` are those of its training, `groups`
+    the documents of `judge.groups.Differential`.
+    """
+    one = [(str(evaluation.model["name"]), evaluation.figures)]
+    calibration, discard = attempt(calibrated, evaluation), attempt(discarded, evaluation)
+    people = attempt(people_map, evaluation)
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            title=title or f"{evaluation.model['name']} on {evaluation.protocol.name}",
+            e=evaluation,
+            f=evaluation.figures,
+            roc=roc_chart(one),
+            det=det_chart(one),
+            scores=score_chart(evaluation),
+            calibration=calibration,
+            discard=discard,
+            people=people,
+            drawn=(
+                None if isinstance(calibration, str) else reliability_chart(calibration),
+                None if isinstance(discard, str) else discard_chart(discard),
+                None if isinstance(people, str) else map_chart(people),
+            ),
+            curves=[curve_chart(*curve) for curve in curves],
+            genuine=_pictured(evaluation, same=True),
+            impostors=_pictured(evaluation, same=False),
+            folds=_fold_rows(evaluation),
+            most_failures=MOST_FAILURES,
+            about=about or {},
+            recipe=recipe or {},
+            groups=groups or (),
+            not_measured=NOT_MEASURED,
+        )
+    )
+
+
+def templates() -> Environment:
+    """Where pages are made: everything escaped, nothing undefined."""
+    found = Environment(
         loader=PackageLoader("facespace.judge"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "span": span, "plain": _plain}
-    return templates.get_template("report.html").render(
-        title=title or f"{evaluation.model['name']} on {evaluation.protocol.name}",
-        e=evaluation,
-        f=evaluation.figures,
-        roc=roc_chart(evaluation),
-        det=det_chart(evaluation),
-        scores=score_chart(evaluation),
-        curves=[curve_chart(*curve) for curve in curves],
-        genuine=_pictured(evaluation, same=True),
-        impostors=_pictured(evaluation, same=False),
-        folds=_fold_rows(evaluation),
-        about=about or {},
-    )
-
-
-def roc_chart(evaluation: Evaluation) -> str:
-    """True over false accept rate, the latter logarithmic from one false accept among all impostor pairs."""
-    curve = evaluation.figures.curve
-    x = _rate_axis("false accept rate (FAR, FMR)", curve.impostors)
-    far, tar = thinned(curve.far, curve.tar, x)
-    low = math.floor(10 * float(np.interp(x.low, curve.far, curve.tar))) / 10
-    y = Axis("true accept rate (TAR, VAL)", min(low, 0.9), 1.0, percent=True)
-    return line_chart("ROC", x, y, [Series("ROC", far, tar, stepped=True)], _marks(evaluation.figures.tar_at_far))
-
-
-def det_chart(evaluation: Evaluation) -> str:
-    """Detection error trade-off: misses over false accepts, both logarithmic."""
-    curve = evaluation.figures.curve
-    x = _rate_axis("false accept rate (FAR, FMR)", curve.impostors)
-    y = _rate_axis("miss rate (FNMR)", curve.genuine)
-    far, tar = thinned(curve.far, curve.tar, x)
-    return line_chart("DET", x, y, [Series("DET", far, 1 - tar, stepped=True)])
-
-
-def score_chart(evaluation: Evaluation) -> str:
-    """Scores of genuine and impostor pairs and the threshold; pairs without faces have no place on the axis."""
-    same, scores = evaluation.protocol.same, evaluation.scores
-    groups = [("genuine pairs", scores[same]), ("impostor pairs", scores[~same])]
-    return histogram("scores", "similarity", groups, evaluation.figures.threshold)
-
-
-def curve_chart(name: str, x: ArrayLike, y: ArrayLike) -> str:
-    """One line over linear axes that fit it."""
-    across, up = (np.asarray(values, dtype=np.float64) for values in (x, y))
-    return line_chart(name, _fitting("step", across), _fitting(name, up), [Series(name, across, up)])
+    found.filters |= {"percent": percent, "span": span, "plain": _plain}
+    return found
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -114,21 +157,6 @@ def span(interval: Interval | None, digits: int = 2) -> str:
 def _plain(value: object) -> str:
     """A setting as people read it: text as it is, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _rate_axis(label: str, pairs: int) -> Axis:
-    """From the least rate that so many pairs can show (at most 1 %) to 1."""
-    return Axis(label, min(0.01, 1 / pairs), 1.0, "log", percent=True)
-
-
-def _fitting(label: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> Axis:
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    return Axis(label, low, high if high > low else low + 1)
-
-
-def _marks(rates: Sequence[RateAtFar]) -> list[tuple[float, float]]:
-    return [(rate.achieved_far, rate.rate) for rate in rates if rate.achieved_far and rate.rate is not None]
 
 
 def _fold_rows(evaluation: Evaluation) -> list[tuple[int, float, float, float, float]]:

@@ -1,0 +1,129 @@
+"""Pairs with the scores that a model gave them: what an evaluation leaves behind to be compared with another."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.core.verification import Ties
+from facespace.errors import DataError
+from facespace.judge.run import Evaluation
+
+_HINT = "give the .json that `facespace evaluate --report` writes beside its page"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Pairs of `photos`: `first`, `second`, `same`, `folds` as of a `PairProtocol`, and `scores` float32 `(P,)`.
+
+    A score of -inf means that a photo gave no face. `digest` is that of the photos.
+    """
+
+    model: Mapping[str, Any]
+    protocol: str
+    digest: str
+    photos: tuple[str, ...]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    same: NDArray[np.bool_]
+    folds: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    ties: Ties = "accept"
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Scored":
+        """What is left of an evaluation."""
+        pairs = evaluation.protocol
+        return cls(
+            model=evaluation.model,
+            protocol=pairs.name,
+            digest=evaluation.digest,
+            photos=pairs.photos,
+            first=pairs.first,
+            second=pairs.second,
+            same=pairs.same,
+            folds=pairs.folds,
+            scores=evaluation.scores,
+            ties=evaluation.figures.ties,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The two photos of each pair as one name."""
+        return tuple(
+            f"{self.photos[a]} {self.photos[b]}" for a, b in zip(self.first.tolist(), self.second.tolist(), strict=True)
+        )
+
+    def pairs_as_json(self) -> dict[str, Any]:
+        """`{"photos", "first", "second", "same", "folds", "scores"}`; a score is null where a photo gave no face."""
+        scores = [None if np.isneginf(score) else float(score) for score in self.scores]
+        columns = {key: getattr(self, key).tolist() for key in ("first", "second", "same", "folds")}
+        return {"photos": list(self.photos), **columns, "scores": scores}
+
+
+def read_scored(path: Path) -> Scored:
+    """The pairs in the document beside a report. Raises DataError where there are none, or they make no sense."""
+    try:
+        document = json.loads(path.read_bytes())
+        pairs = document["pairs_scored"]
+        columns = [np.array(pairs[key], dtype=np.int64) for key in ("first", "second", "folds")]
+        same = np.array(pairs["same"], dtype=np.bool_)
+        scores = np.array([-np.inf if score is None else score for score in pairs["scores"]], dtype=np.float32)
+        ties: Ties = "reject" if document["ties"] == "reject" else "accept"
+        found = Scored(
+            model={key: document["model"][key] for key in ("name", "contract", "dim")},
+            protocol=str(document["protocol"]),
+            digest=str(document["data"]["digest"]),
+            photos=tuple(map(str, pairs["photos"])),
+            first=columns[0],
+            second=columns[1],
+            same=same,
+            folds=columns[2],
+            scores=scores,
+            ties=ties,
+        )
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=path, hint=_HINT) from error
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise DataError(f"holds no scored pairs ({type(error).__name__}: {error})", file=path, hint=_HINT) from error
+    _check(found, path)
+    return found
+
+
+def _check(found: Scored, path: Path) -> None:
+    columns = (found.first, found.second, found.same, found.folds, found.scores)
+    if not found.scores.size or any(column.shape != found.scores.shape for column in columns):
+        raise DataError("its columns of pairs differ in length, or are empty", file=path, hint=_HINT)
+    places = np.concatenate((found.first, found.second))
+    if places.min() < 0 or places.max() >= len(found.photos):
+        raise DataError("a pair names a photo that is not listed", file=path, hint=_HINT)
+    if np.isnan(found.scores).any() or np.isposinf(found.scores).any():
+        raise DataError("a score is not a number", file=path, hint=_HINT)
+
+
+def people_of(
+    photos: Sequence[str], first: NDArray[np.int64], second: NDArray[np.int64], same: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], bool]:
+    """The person of each photo int64 `(N,)`, and whether the names say so.
+
+    Where every photo lies in a folder, that is its person's. Otherwise photos of a genuine pair are one person's, and
+    nothing else is known: photos that no such pair joins count as of two people.
+    """
+    folders = [name.rpartition("/")[0] for name in photos]
+    if all(folders):
+        return np.unique(folders, return_inverse=True)[1].astype(np.int64), True
+    root = list(range(len(photos)))
+
+    def find(photo: int) -> int:
+        while root[photo] != photo:
+            root[photo] = root[root[photo]]
+            photo = root[photo]
+        return photo
+
+    for a, b in zip(first[same].tolist(), second[same].tolist(), strict=True):
+        root[find(a)] = find(b)
+    return np.unique([find(photo) for photo in root], return_inverse=True)[1].astype(np.int64), False

@@ -156,11 +156,19 @@ class _Doctor:
         copies = near_copies(self.seen.prints[at], self.labels[at])
         limit = min(int(np.quantile(copies.strangers, 0.1)) // 2, CANDIDATE)
         alike = self._typical()
-        self.thresholds["near_duplicate"] = {"bits": limit, "similarity": alike}
+        very = None if alike is None else (1 + alike) / 2
+        wider = min(3 * limit // 2, CANDIDATE)
+        self.thresholds["near_duplicate"] = {
+            "bits": limit,
+            "similarity": alike,
+            "or_bits": wider,
+            "or_similarity": very,
+        }
         near = [
             (int(at[a]), int(at[b]), int(bits))
             for (a, b), bits in zip(copies.pairs.tolist(), copies.bits.tolist(), strict=True)
-            if bits <= limit and (alike is None or self._similarity(int(at[a]), int(at[b])) >= alike)
+            if bits <= wider
+            and self._same_picture(int(at[a]), int(at[b]), alike if bits <= limit else very, int(bits) <= limit)
         ]
         nearest: dict[int, int] = {}
         for a, b, bits in near:
@@ -171,8 +179,10 @@ class _Doctor:
             kept = self._keep(group)
             for i in group:
                 if i != kept:
-                    sure = 1 - nearest[i] / (2 * max(limit, 1))
-                    why = f"{nearest[i]} of 255 bits from a copy; another person's photo is rarely nearer than {2 * limit}"
+                    sure = 1 - nearest[i] / (2 * max(wider, 1))
+                    why = (
+                        f"{nearest[i]} of 255 bits from a copy; nine in ten are {2 * limit} or more from any stranger's"
+                    )
                     found.append(self._copy("near_duplicate", sure, i, kept, why))
         return found
 
@@ -222,7 +232,14 @@ class _Doctor:
         return self._finding(kind, sure, [i], other, [kept], why, "look, then remove")
 
     def _finding(
-        self, kind: Kind, sure: float, photos: Sequence[int], other: int | None, beside: Sequence[int], why: str, act: str
+        self,
+        kind: Kind,
+        sure: float,
+        photos: Sequence[int],
+        other: int | None,
+        beside: Sequence[int],
+        why: str,
+        act: str,
     ) -> Finding:
         person = self.persons[self.labels[photos[0]]]
         names, shown = (tuple(self.names[i] for i in some) for some in (photos, beside))
@@ -252,6 +269,10 @@ class _Doctor:
 
     def _similarity(self, a: int, b: int) -> float:
         return float(self.embedder.similarity(self.seen.vectors[[a]], self.seen.vectors[[b]])[0, 0])
+
+    def _same_picture(self, a: int, b: int, alike: float | None, unseen: bool) -> bool:
+        """Whether the model sees one picture too; `unseen` is the answer where the data do not say what is alike."""
+        return unseen if alike is None else self._similarity(a, b) >= alike
 
     def _typical(self) -> float | None:
         """The typical similarity of two photos of one person; None where the data do not say."""

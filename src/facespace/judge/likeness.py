@@ -81,7 +81,7 @@ class Coherences:
 
 
 def coherences(group: Group) -> Coherences:
-    """The coherence of every person. Refused where photos of one person are not alike at all, so nothing can be said."""
+    """The coherence of every person. Refused where photos of one person are not alike at all."""
     sums = [_pairs(similarities) for _, similarities in group.within()]
     means = [total / pairs for pairs, total in sums if pairs]
     typical = float(np.median(means)) if means else 0.0

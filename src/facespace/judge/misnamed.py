@@ -31,8 +31,8 @@ LEAST_PART = 3
 """Photos of the smaller of two people under one name; fewer are single photos under a wrong name."""
 _UNIONS = 500  # pairs of people put together on purpose
 _FOUND, _FALSE = 0.98, 0.99  # of halves of a person above a threshold, of second nearest people below it
-_MOST_MERGED = 0.1  # of the people: more would be a threshold that means nothing
 _NEAR = 0.9
+_MOST_MERGED = 0.15  # of the people: more would be a threshold that means nothing
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Reference:
         """
         genuine = (np.count_nonzero(self.genuine <= score) + 1) / (len(self.genuine) + 1)
         impostors = (np.count_nonzero(self.impostors >= score) + 1) / (len(self.impostors) + 1)
-        return genuine / (genuine + impostors)
+        return float(genuine / (genuine + impostors))
 
     def as_json(self) -> dict[str, Any]:
         """`{"threshold", "genuine": n, "genuine_below": share, "impostors": n, "impostors_above": share}`."""
@@ -138,14 +138,14 @@ def doubts(group: Group) -> Doubts:
     return Doubts(splits, merged, mislabelled, people, parts, photos, lead)
 
 
-def people_reference(between: NDArray[np.float32], same: Floats) -> Reference:
+def people_reference(between: NDArray[np.float32], same: Floats, *, square: bool = True) -> Reference:
     """Halves of one person against the second nearest other of each, by likenesses `(P, Q)` of people.
 
-    98 of 100 halves reach the threshold, unless one in a hundred second nearest people would too. A square matrix is
+    98 of 100 halves reach the threshold, unless one in a hundred second nearest people would too. A `square` is
     of one set with itself: its diagonal does not count.
     """
     others = between.copy()
-    if others.shape[0] == others.shape[1]:
+    if square:
         np.fill_diagonal(others, -np.inf)
     second = np.partition(others, -2, axis=1)[:, -2].astype(np.float64)
     return Reference(same, second, float(max(np.quantile(same, 1 - _FOUND), np.quantile(second, _FALSE))))
@@ -153,8 +153,7 @@ def people_reference(between: NDArray[np.float32], same: Floats) -> Reference:
 
 def photo_reference(found: Neighbours) -> Reference:
     """Likeness of photos to their own person against that to the second nearest other, which one in ten passes."""
-    own = found.own[np.isfinite(found.own)]
-    return Reference(own, found.second, float(np.quantile(found.second, _NEAR)))
+    return Reference(found.own[np.isfinite(found.own)], found.second, float(np.quantile(found.second, _NEAR)))
 
 
 def _splits(between: NDArray[np.float32], people: Reference) -> tuple[Split, ...]:
@@ -166,7 +165,7 @@ def _splits(between: NDArray[np.float32], people: Reference) -> tuple[Split, ...
 def _merged(group: Group, coherence: Coherences) -> tuple[Reference, tuple[Merged, ...]]:
     """People who are two. A person divided in two is compared with two people put together and divided again.
 
-    98 of 100 such unions are below the threshold; of the people as they are, at most one in ten.
+    98 of 100 such unions are below the threshold; of the people as they are, at most 15 of 100.
     """
     divided = [(positions, two_parts(likes), likes) for positions, likes in group.within()]
     scores = np.array([_divided(part, likes, coherence) for _, part, likes in divided])

@@ -25,7 +25,8 @@ main { max-width: 1040px; margin: 0 auto; padding: 24px 16px 48px; }
 h1 { font-size: 1.5rem; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 0 0 4px; overflow-wrap: anywhere; }
 p { margin: 0 0 8px; color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; margin: 14px 0; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px;
+  margin: 14px 0; }
 .sides { display: flex; flex-wrap: wrap; gap: 12px 28px; }
 figure { margin: 0; min-width: 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 4px; }

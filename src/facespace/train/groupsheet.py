@@ -4,13 +4,11 @@ The paper looks at its groups so (Kim et al., CVPR 2020): some are a trait one c
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from facespace.data.batches import read_crop
 from facespace.data.folder import People
 from facespace.errors import BadImage, DataError, ModelError, UsageError
+from facespace.judge.sheets import grid, png
 from facespace.models.card import write_atomic
 from facespace.models.nets.groupface import GroupFace
 from facespace.models.nets.trunks import load_trunk
@@ -73,7 +72,7 @@ def write_group_sheets(
     for group in range(p.shape[1]):
         shown = _most_probable(p[:, group], people.labels[positions], per_group, per_person)
         path = folder / f"group-{group:02}.png"
-        write_atomic(path, _png([read_crop(people, int(positions[i]), size) for i in shown]))
+        write_atomic(path, png(grid([read_crop(people, int(positions[i]), size) for i in shown])))
         photos = tuple(names[i] for i in shown)
         sheets.append(GroupSheet(group, path, float((most == group).mean()), float(p[:, group].mean()), photos))
     rows = [asdict(sheet) | {"path": sheet.path.name} for sheet in sheets]
@@ -124,14 +123,3 @@ def _most_probable(p: NDArray[np.float32], labels: NDArray[np.int64], count: int
         if len(chosen) == count:
             break
     return chosen
-
-
-def _png(faces: list[NDArray[np.uint8]]) -> bytes:
-    """Faces RGB `(S, S, 3)` row by row on a grid as square as can be; empty places are white."""
-    columns = math.ceil(math.sqrt(len(faces)))
-    rows, side = math.ceil(len(faces) / columns), faces[0].shape[0]
-    sheet = np.full((rows, columns, side, side, 3), 255, np.uint8)
-    for place, face in enumerate(faces):
-        sheet[place // columns, place % columns] = face
-    picture = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3)
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -105,6 +105,16 @@ def test_retrieval_prints_its_figures_and_json_holds_them(model: Path, data: Pat
     assert 0 <= document["recall_at"][0]["ci95"][0] <= document["recall_at"][0]["recall"] <= 1
 
 
+def test_clustering_prints_its_figures_and_json_holds_them(model: Path, data: Path) -> None:
+    arguments = [*options(model, data), "--protocol", "clustering", "--threshold", 0.98]
+    status, out, _ = call(*arguments)
+    assert status == 0
+    for word in ("36 photos of 12 people", "pairwise F", "BCubed precision", "NMI", "at least 0.9800 (given)"):
+        assert word in out
+    document = json.loads(call(*arguments, "--json")[1])
+    assert document["bcubed"]["f"]["ci95"][0] <= document["bcubed"]["f"]["value"] <= 1
+
+
 @pytest.mark.parametrize(
     ("extra", "code", "status"),
     [
@@ -112,6 +122,9 @@ def test_retrieval_prints_its_figures_and_json_holds_them(model: Path, data: Pat
         (["--protocol", "folder", "--folds", "1-2"], "usage", 2),
         (["--protocol", "retrieval", "--pairs", "{data}/pairs.txt"], "usage", 2),
         (["--protocol", "retrieval", "--report", "{data}/report.html"], "usage", 2),
+        (["--protocol", "clustering", "--report", "{data}/report.html"], "usage", 2),
+        (["--threshold", "0.5"], "usage", 2),
+        (["--report", "{data}/report.json"], "usage", 2),
         (["--protocol", "retrieval", "--data", "{data}/p1"], "bad_data", 5),
         (["--protocol", "retrieval", "--commercial"], "refused", 7),
         (["--protocol", "retrieval", "--ties", "reject"], "usage", 2),

@@ -10,6 +10,7 @@ from facespace.cli import options, shell
 from facespace.errors import BadCard, UsageError
 
 if TYPE_CHECKING:
+    from facespace.judge.clustering import ClusteringProtocol
     from facespace.judge.compatibility import CompatibilityEvaluation, Gap
     from facespace.judge.figures import Figures, RateAtFar
     from facespace.judge.protocols import PairProtocol
@@ -30,6 +31,7 @@ class ProtocolName(StrEnum):
     rfw = "rfw"
     folder = "folder"
     retrieval = "retrieval"
+    clustering = "clustering"
 
 
 class Ties(StrEnum):
@@ -76,6 +78,10 @@ def evaluate(
     flip: Annotated[
         Flip, typer.Option(help="sum: add the raw features of the mirrored face, at twice the time.")
     ] = Flip.off,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Similarity at which the clusters of --protocol clustering join; the card's unless given."),
+    ] = None,
     ties: Annotated[Ties, typer.Option(help="Whether a pair exactly at a threshold is accepted.")] = Ties.accept,
     detector: options.DetectorOption = options.DetectorName.yunet,
     detector_weights: options.DetectorWeights = None,
@@ -94,15 +100,23 @@ def evaluate(
 
     Every share comes with its interval. With --compatible-with two models are judged together.
     """
+    from facespace.cli.clustering import print_clustering
+    from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
     from facespace.judge.compatibility import run_compatibility
-    from facespace.judge.report import PICTURES, write_report
+    from facespace.judge.measures import recipe_of
+    from facespace.judge.report import PICTURES, check_report, write_report
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
+    from facespace.models.shelf import find_weights
 
     chosen = _protocol(protocol, data, pairs, folds, seed)
     if report and compatible_with:
         raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
-    if isinstance(chosen, RetrievalProtocol):
+    if report:
+        check_report(report)
+    if threshold is not None and not isinstance(chosen, ClusteringProtocol):
+        raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
+    if isinstance(chosen, RetrievalProtocol | ClusteringProtocol):
         _check_retrieval(report, compatible_with, ties)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     # Workers take photos through all stages side by side, so each embeds on its own thread alone.
@@ -111,23 +125,27 @@ def evaluate(
     )
     embedder = _seen(net, flip)
     older = None if compatible_with is None else _seen(_open_older(compatible_with, model, device, commercial), flip)
-    result: Evaluation | RetrievalEvaluation | CompatibilityEvaluation
+    result: Evaluation | RetrievalEvaluation | ClusteringEvaluation | CompatibilityEvaluation
     with shell.progress("photos", quiet=quiet) as progress:
         how: Any = {"threads": threads, "device": device, "progress": progress}
         if isinstance(chosen, RetrievalProtocol):
             result = run_retrieval(chosen, embedder, finder, **how)
+        elif isinstance(chosen, ClusteringProtocol):
+            result = run_clustering(chosen, embedder, finder, threshold=threshold, **how)
         elif older is not None:
             result = run_compatibility(chosen, older, embedder, finder, ties=ties.value, **how)
         else:
             result = run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if report else 0, **how)
     if report and isinstance(result, Evaluation):
-        write_report(result, report, about=net.card.as_json())
+        write_report(result, report, about=net.card.as_json(), recipe=recipe_of(find_weights(model)))
     if json:
         shell.print_json(result.as_json())
     elif isinstance(result, Evaluation):
         _print(result)
     elif isinstance(result, RetrievalEvaluation):
         _print_retrieval(result)
+    elif isinstance(result, ClusteringEvaluation):
+        print_clustering(result)
     else:
         _print_compatibility(result)
 
@@ -135,11 +153,13 @@ def evaluate(
 def _check_retrieval(report: Path | None, compatible_with: str | None, ties: Ties) -> None:
     """UsageError for options that make sense for pairs alone."""
     if report:
-        raise UsageError("a report shows pairs, and retrieval has none", hint="leave out --report; --json holds it all")
+        raise UsageError(
+            "a report shows pairs, and this protocol has none", hint="leave out --report; --json holds it all"
+        )
     if compatible_with:
         raise UsageError("compatibility is judged by pairs", hint="--protocol folder, or lfw")
     if ties is Ties.reject:
-        raise UsageError("retrieval has no threshold, so no ties at it", hint="leave out --ties")
+        raise UsageError("no pairs, so no ties at their threshold", hint="leave out --ties")
 
 
 def _seen(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
@@ -165,8 +185,9 @@ def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmb
 
 def _protocol(
     name: ProtocolName | None, data: Path, pairs: Path | None, folds: str | None, seed: int
-) -> "PairProtocol | RetrievalProtocol":
+) -> "PairProtocol | RetrievalProtocol | ClusteringProtocol":
     """The named protocol; unnamed, a list of pairs means LFW's. Contradicting settings are refused."""
+    from facespace.judge.clustering import clustering
     from facespace.judge.protocols import folder, lfw
     from facespace.judge.readers.bins import bin_pairs
     from facespace.judge.readers.lists import cfp, csv_pairs, rfw
@@ -186,6 +207,8 @@ def _protocol(
         return bin_pairs(data)
     if name in (ProtocolName.cfp_ff, ProtocolName.cfp_fp):
         return cfp(data, "FF" if name is ProtocolName.cfp_ff else "FP")
+    if name is ProtocolName.clustering:
+        return clustering(data)
     return retrieval(data) if name is ProtocolName.retrieval else folder(data, seed)
 
 

@@ -57,6 +57,15 @@ def test_a_training_killed_before_its_first_checkpoint_tells_its_beginning_once(
         assert kinds == ["begin", "step", "held_out", "end"]
 
 
+def test_a_start_that_knows_other_people_says_that_class_rows_begin_afresh(tmp_path: Path) -> None:
+    train(LAST, write_people(tmp_path / "people"), tmp_path / "first")
+    more = write_people(tmp_path / "more", people=13)
+    train(LAST, more, tmp_path / "second", start=tmp_path / "first")
+    warnings = [row["message"] for row in read_log(tmp_path / "second" / "log.jsonl") if row["kind"] == "warning"]
+    assert len(warnings) == 1
+    assert "class rows begin afresh" in warnings[0]
+
+
 def test_a_run_belongs_to_the_weights_it_began_with(tmp_path: Path) -> None:
     data = write_people(tmp_path / "people")
     train(LAST, data, tmp_path / "first")

@@ -23,6 +23,7 @@ from facespace.losses.groupface import GroupLabels
 from facespace.losses.harmonic import Harmonic
 from facespace.losses.head import AnyMargin
 from facespace.losses.offline import Offline
+from facespace.losses.subcentres import DropSettings
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TRUNKS, TrunkSpec, build, load_trunk
@@ -219,6 +220,14 @@ def test_a_training_that_stops_anywhere_ends_with_the_same_weights(changes: dict
         assert (again.run / CLASSES).read_bytes() == (whole.run / CLASSES).read_bytes()
 
 
+def test_a_harmonic_training_refuses_a_teacher_of_another_length_before_it_is_asked(tmp_path: Path) -> None:
+    teacher = Projection()
+    recipe = dataclasses.replace(ONE_STEP, labels=None, harmonic=Harmonic(), sampler=PeopleByPhotos(4, 2))
+    with pytest.raises(UsageError, match=r"length 8.* of 12"):
+        train(recipe, write_people(tmp_path / "people"), tmp_path / "run", teacher=teacher)
+    assert teacher.seen == 0
+
+
 def test_young_harmonic_trainings_move_the_embedding_layer_alone(tmp_path: Path) -> None:
     """v2 begins with a trained network and a new last layer, which learns alone at first."""
     data = write_people(tmp_path / "people")
@@ -304,6 +313,9 @@ def test_cleaning_drops_what_lies_far_from_the_dominant_sub_centre(
     with pytest.raises(DataError) as error:
         cleaning.cleaned(people.only(frozenset(people.names[:5])), outcome_.run)
     assert error.value.hint
+    vectors *= -1
+    with pytest.raises(DataError, match="leaves 0 people"):
+        cleaning.cleaned(people, outcome_.run, DropSettings(cut_deg=1e-3))
 
 
 def test_a_sub_centre_training_finds_photos_under_wrong_names(tmp_path: Path) -> None:
@@ -365,6 +377,18 @@ def test_offline_mining_that_looks_at_nobody_leaves_the_sampler_its_batches(tmp_
     offline = Offline(every_steps=3, subset=3)  # an epoch has three batches
     ends = [train(dataclasses.replace(common, offline=o), data, tmp_path / str(o is None)) for o in (None, offline)]
     assert ends[0].weights.read_bytes() == ends[1].weights.read_bytes()
+
+
+def test_class_rows_met_in_a_step_that_is_left_out_stay_frozen() -> None:
+    sampled = Labels(ArcFace(0.3), scale=16.0, sample=0.5, unsampled="frozen")
+    state = State.begin(
+        dataclasses.replace(ONE_STEP, labels=sampled), np.repeat(np.arange(8), 5), None, torch.device("cpu")
+    )
+    head = state.objective.margin_head
+    assert head is not None
+    head.judged[:3] = True
+    state.skip(np.arange(8), 10, state.statistics())
+    assert not head.judged.any()
 
 
 def test_a_queue_wraps_whatever_head_the_recipe_asks_for() -> None:

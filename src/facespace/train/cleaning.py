@@ -48,7 +48,7 @@ def cleaned(people: People, run: Path, settings: DropSettings | None = None) -> 
     """Drop the photos far from the dominant sub-centre of their person, as a finished sub-centre run sees them.
 
     `people` are those that the run learnt from, under the same names. Photos that cannot be read stay: the training
-    names them. Raises DataError where the run knew other people, or has no sub-centres.
+    names them. Raises DataError where the run knew other people, has no sub-centres, or leaves fewer than two.
     """
     trunk, spec = load_trunk(run / TRUNK)
     rows, names = read_rows(run / CLASSES)
@@ -58,5 +58,9 @@ def cleaned(people: People, run: Path, settings: DropSettings | None = None) -> 
     vectors, positions = embed_photos(trunk, people, np.arange(len(people.photos)), spec.size)
     found = drop_noise(rows, torch.from_numpy(vectors), torch.from_numpy(people.labels[positions]), settings)
     dropped = tuple(people.photos[i].name for i in positions[~found.keep.numpy()])
+    clean = people.without(frozenset(dropped))
+    if len(clean.names) < 2:
+        message = f"doubts {len(dropped)} of {len(people.photos)} photos, and leaves {len(clean.names)} people"
+        raise DataError(message, file=run, hint="a run that has learnt more")
     weights = (run / TRUNK).read_bytes() + (run / CLASSES).read_bytes()
-    return Cleaned(people.without(frozenset(dropped)), dropped, hashlib.sha256(weights).hexdigest())
+    return Cleaned(clean, dropped, hashlib.sha256(weights).hexdigest())

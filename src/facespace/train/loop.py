@@ -105,6 +105,8 @@ def train(
     reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad, part)
     written = RunLog(run, state.step, listen) if world.leads else Silence()
     with written as log, contextlib.closing(stream(recipe, reader, state)) as batches:
+        if state.step == 0 and first is not None and head is not None and not first.knows(people):
+            passed.append("class rows begin afresh: the start has none of these people")
         for sentence in passed:
             log.note("warning", step=state.step, message=sentence)
         if state.step == 0 and (fresh or clean):
@@ -153,6 +155,9 @@ def prepare(recipe: Recipe, teacher: Embedder | None, where: Where) -> torch.dev
         raise UsageError(
             f"recipe {recipe.name!r} has no use for a teacher", hint="leave --teacher out, or take another recipe"
         )
+    if recipe.harmonic is not None and teacher is not None and teacher.dim != recipe.trunk.dim:
+        lengths = f"{recipe.name!r} gives vectors of length {recipe.trunk.dim}, {teacher.name!r} of {teacher.dim}"
+        raise UsageError(f"{lengths}: they could not be compared", hint="an older model of the same length")
     if where.device != "cpu" and not (where.device == "cuda" and torch.cuda.is_available()):
         raise DeviceUnavailable(f"there is no device {where.device!r} (torch sees none)", hint="--device cpu")
     torch.set_num_threads(where.threads)

@@ -55,9 +55,13 @@ class Start:
         """
         anew = embedding_layer(trunk) if recipe.harmonic is not None else ()
         fresh = adopt(trunk, {name: value for name, value in self.trunk.items() if not name.startswith(anew)})
-        if head is not None and self.rows is not None and self.people == names_digest(people):
+        if head is not None and self.rows is not None and self.knows(people):
             _begin_rows(head.weight, self.rows)
         return fresh
+
+    def knows(self, people: People) -> bool:
+        """Whether it has class rows, and these are of the same people."""
+        return self.rows is not None and self.people == names_digest(people)
 
 
 @torch.no_grad()

@@ -140,6 +140,9 @@ class State:
         Raises TrainingError after `patience` in a row.
         """
         self.trunk.load_state_dict(statistics, strict=False)
+        head = self.objective.margin_head
+        if head is not None and head.sample < 1:
+            head.judged.zero_()  # rows that met this batch alone have not learnt
         self.bad_in_a_row += 1
         self.skipped += 1
         if self.bad_in_a_row >= patience:

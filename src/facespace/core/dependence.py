@@ -11,7 +11,6 @@ The interval is Wilson's, with as many trials as would give this variance if the
 0..1, and is not symmetric near its ends.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,9 +155,9 @@ def _within(curve: Roc, far: float) -> OperatingPoint:
 
 
 def _wilson(rate: float, variance: float, trials: int) -> Interval:
-    """Wilson's interval of as many independent trials as have this variance; of all where the variance is 0."""
-    worth = rate * (1 - rate) / variance if variance > 0 else math.inf
-    return wilson_share(rate, min(worth, trials))
+    """Wilson's interval of as many independent trials as have this variance, at most all; all where none or all hit."""
+    alone = rate * (1 - rate)
+    return wilson_share(rate, min(alone / variance, trials) if alone else trials)
 
 
 def _numbered(a: ArrayLike, b: ArrayLike | None) -> tuple[Ids, Ids, int]:

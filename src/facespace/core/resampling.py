@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facespace.core.contracts import Vectors
-from facespace.core.intervals import Interval, rule_of_3
-from facespace.errors import DataError, Refused
+from facespace.core.intervals import Interval
+from facespace.core.verification import refuse_far
+from facespace.errors import DataError
 
 Floats = NDArray[np.float64]
 Similarity = Callable[[Vectors, Vectors], NDArray[np.float32]]
@@ -143,13 +144,7 @@ def tar_at_far(pairs: RankedPairs, weights: Floats, far: float) -> Floats:
 
     Raises Refused where there are fewer than 1 / far impostor pairs: one false accept would be more than that.
     """
-    impostors = int(pairs.impostors(np.ones((1, pairs.people)))[0])
-    if 1 / impostors > far:
-        raise Refused(
-            f"{impostors:,} impostor pairs cannot show a FAR of {far:g}: even without one false accept "
-            f"they would only show that it is below {rule_of_3(impostors):.2g}",
-            hint=f"judge on at least {1 / far:,.0f} impostor pairs, or ask for a higher FAR",
-        )
+    refuse_far(int(pairs.impostors(np.ones((1, pairs.people)))[0]), far)
 
     def goal(genuine: Floats, impostors: Floats) -> tuple[Floats, Floats, Floats]:
         allowed = np.floor(far * impostors) + 1

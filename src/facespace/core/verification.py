@@ -140,13 +140,7 @@ def at_far(curve: Roc, far: float, repeats: int = 1) -> OperatingPoint:
     `repeats` is how often each pair of photos stands in the curve. Raises `Refused` where one false accept is already
     more than `far`: fewer than 1 / far impostor pairs.
     """
-    impostors = curve.impostors // repeats
-    if 1 / impostors > far:
-        raise Refused(
-            f"{impostors:,} impostor pairs cannot show a FAR of {far:g}: even without one false accept "
-            f"they would only show that it is below {rule_of_3(impostors):.2g}",
-            hint=f"judge on at least {1 / far:,.0f} impostor pairs, or ask for a higher FAR",
-        )
+    refuse_far(curve.impostors // repeats, far)
     # FAR rises along the curve: the last point that is not above the asked one accepts most.
     at = int(np.searchsorted(curve.far, far, side="right")) - 1
     return OperatingPoint(
@@ -156,6 +150,58 @@ def at_far(curve: Roc, far: float, repeats: int = 1) -> OperatingPoint:
         int(curve.false_accepts[at]),
         curve.impostors,
     )
+
+
+def refuse_far(impostors: int, far: float) -> None:
+    """Raise `Refused` where one false accept among so many impostor pairs is already more than `far`."""
+    if 1 / impostors > far:
+        raise Refused(
+            f"{impostors:,} impostor pairs cannot show a FAR of {far:g}: even without one false accept "
+            f"they would only show that it is below {rule_of_3(impostors):.2g}",
+            hint=f"judge on at least {1 / far:,.0f} impostor pairs, or ask for a higher FAR",
+        )
+
+
+def fnmr_at_fmr(curve: Roc, fmr: float) -> float:
+    """The lowest FNMR, 1 - TAR, of the points whose FMR is at most `fmr`. Raises `Refused` as `at_far` does."""
+    return 1 - at_far(curve, fmr).tar
+
+
+def det(curve: Roc, points: int = 200) -> tuple[Floats, Floats]:
+    """FMR, rising, and FNMR, falling, `(K,)` at the corners of the DET curve; at most about `points`.
+
+    Of more corners those are kept that are next to even steps of log10 FMR. Axes are the drawer's: logarithmic, or
+    normal deviates (Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997).
+    """
+    far, fnmr = curve.far, 1 - curve.tar
+    corner = np.flatnonzero((np.diff(far, append=2) > 0) & (np.diff(fnmr, prepend=2) < 0))
+    if corner.size > points:
+        steps = np.geomspace(1 / curve.impostors, 1, points)
+        at = np.searchsorted(far[corner], steps, side="right") - 1  # the FMR never above the step's
+        corner = corner[np.unique(np.append(0, at[at >= 0]))]
+    return far[corner], fnmr[corner]
+
+
+def error_versus_discard(
+    scores: ArrayLike, same: ArrayLike, qualities: ArrayLike, fmr: float, discard: ArrayLike
+) -> tuple[float, Floats]:
+    """FNMR `(K,)` of genuine pairs after the share `discard` `(K,)` of poorest quality is left out; the threshold too.
+
+    The quality of a pair `(P,)` is the lower of its photos'. The threshold has an FMR of at most `fmr` among all pairs
+    and stays. No more than the share is left out: a run of equal quality stays whole. NaN where no pair is left.
+    Grother and Tabassi, "Performance of biometric quality measures", IEEE PAMI 29 (2007).
+    """
+    scores, same = _checked(scores, same)
+    threshold = at_far(roc(scores, same), fmr).threshold
+    quality, missed = np.asarray(qualities)[same], ~accepts(scores[same], threshold)
+    order = np.argsort(quality, kind="stable")
+    quality, missed = quality[order], missed[order]
+    start = np.floor(np.asarray(discard, np.float64) * quality.size + 1e-9).astype(np.int64)
+    first = np.searchsorted(quality, quality[np.minimum(start, quality.size - 1)])  # of the run that is cut
+    start = np.where(start < quality.size, first, start)
+    left = quality.size - start
+    after = np.append(np.cumsum(missed[::-1])[::-1], 0)[start]
+    return threshold, after / np.where(left > 0, left, np.nan)
 
 
 def over_folds(

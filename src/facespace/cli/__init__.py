@@ -5,7 +5,7 @@ Nothing heavy is imported until a verb runs, so that `facespace --help` is insta
 
 import typer
 
-from facespace.cli import ablate, calibrate, doctor, export, faces, judge, model, shell, train, verify
+from facespace.cli import ablate, calibrate, compare, doctor, export, faces, judge, model, shell, train, verify
 
 
 def _version(asked: bool) -> None:
@@ -33,7 +33,7 @@ def facespace(
     """Photos of people as points of a space in which distance means identity: train the map, judge it, use it."""
 
 
-for verbs in (train, ablate, judge, verify, calibrate, doctor, faces, export, model):
+for verbs in (train, ablate, judge, compare, verify, calibrate, doctor, faces, export, model):
     verbs.register(app)
 
 

@@ -1,0 +1,181 @@
+"""Two models on the same pairs: side by side, and whether the difference is more than chance."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facespace.core.intervals import Interval, mcnemar
+from facespace.core.pair_lists import DRAWS, Figure, PairList, accuracy, difference, equal_error, p_value, tar_at_far
+from facespace.core.verification import Ties, accepts
+from facespace.errors import DataError, Refused, UsageError
+from facespace.judge.figures import FARS, Figures, figures_of
+from facespace.judge.panels import det_chart, roc_chart
+from facespace.judge.report import templates
+from facespace.judge.scored import Scored, people_of
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A figure of both models, and by how much the second is above the first; or why it is refused."""
+
+    figure: str
+    better: str
+    """`higher` or `lower`."""
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    ci95: Interval | None = None
+    p_value: float | None = None
+    refused: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Which model is better, if the interval says so: `first`, `second`, `undecided` or `refused`."""
+        if self.ci95 is None:
+            return "refused"
+        low, high = self.ci95 if self.better == "higher" else (-self.ci95[1], -self.ci95[0])
+        return "second" if low > 0 else "first" if high < 0 else "undecided"
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, and `verdict`; null where refused."""
+        return {**vars(self), "verdict": self.verdict}
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Pairs decided at each fold's threshold: how many only one model got right, and McNemar's p for these."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two evaluations of the same pairs say together."""
+
+    models: tuple[dict[str, Any], dict[str, Any]]
+    figures: tuple[Figures, Figures]
+    gaps: tuple[Gap, ...]
+    decisions: Decisions
+    protocol: str
+    digest: str
+    pairs: int
+    people: int
+    people_named: bool
+    """Whether the names of the photos say whose they are; if not, only genuine pairs do."""
+    draws: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `facespace compare --json`."""
+        return {
+            "models": [
+                {**model, **figures.as_json()} for model, figures in zip(self.models, self.figures, strict=True)
+            ],
+            "differences": [gap.as_json() for gap in self.gaps],
+            "mcnemar": vars(self.decisions),
+            "protocol": self.protocol,
+            "pairs": self.pairs,
+            "people": self.people,
+            "people_named": self.people_named,
+            "draws": self.draws,
+            "data": {"digest": self.digest},
+        }
+
+
+def compare(first: Scored, second: Scored, draws: int = DRAWS) -> Comparison:
+    """The second model against the first, with `draws` draws of people that both share.
+
+    Intervals and p of the differences come from drawing people, not pairs: one that leaves out 0 is a difference.
+    Raises UsageError where the two were not judged on the same pairs of the same photos by one rule.
+    """
+    _require_same(first, second)
+    people, named = _people(first)
+    a, b = people[first.first], people[first.second]
+    lists = tuple(PairList.of(scored.scores, a, b) for scored in (first, second))
+    figures = tuple(figures_of(one.scores, one.same, one.folds, one.ties) for one in (first, second))
+    measured: list[tuple[str, str, Figure]] = [
+        ("accuracy", "higher", partial(accuracy, folds=first.folds)),
+        *((f"TAR at FAR {100 * far:g} %", "higher", partial(tar_at_far, far=far)) for far in FARS),
+        ("EER", "lower", equal_error),
+    ]
+    return Comparison(
+        models=(dict(first.model), dict(second.model)),
+        figures=(figures[0], figures[1]),
+        gaps=tuple(_gap(name, better, lists[0], lists[1], figure, draws) for name, better, figure in measured),
+        decisions=_decisions(first, second, figures[0], figures[1]),
+        protocol=first.protocol,
+        digest=first.digest,
+        pairs=len(first.scores),
+        people=len(np.unique(people)),
+        people_named=named,
+        draws=draws,
+    )
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """One page of HTML with both models; nothing from the network, and no pictures of faces."""
+    names = [str(model["name"]) for model in comparison.models]
+    if names[0] == names[1]:
+        names = [f"{model['name']} ({model['contract']})" for model in comparison.models]
+    both = list(zip(names, comparison.figures, strict=True))
+    page = templates().get_template("compare.html")
+    text = page.render(title=f"{names[1]} against {names[0]}", c=comparison, names=names, charts=_charts(both))
+    path.write_text(text, encoding="utf-8")
+
+
+def _charts(both: list[tuple[str, Figures]]) -> list[tuple[str, str]]:
+    return [("ROC", roc_chart(both)), ("Detection error trade-off: misses against false accepts", det_chart(both))]
+
+
+def _require_same(first: Scored, second: Scored) -> None:
+    hint = "judge both with the same --data, --protocol, --pairs, --folds, --seed and --ties"
+    if first.digest != second.digest:
+        raise UsageError("the two were judged on different photos", hint=hint)
+    if first.names != second.names or first.ties != second.ties:
+        raise UsageError("the two were not judged on the same pairs by the same rule", hint=hint)
+    for column in ("same", "folds"):
+        if not np.array_equal(getattr(first, column), getattr(second, column)):
+            raise UsageError("the two were not judged on the same pairs by the same rule", hint=hint)
+
+
+def _people(scored: Scored) -> tuple[NDArray[np.int64], bool]:
+    """The person of each photo, by its folder where that agrees with the pairs, and whether it does."""
+    for photos in (scored.photos, ("",) * len(scored.photos)):
+        people, named = people_of(photos, scored.first, scored.second, scored.same)
+        if np.array_equal(people[scored.first] == people[scored.second], scored.same):
+            return people, named
+    raise DataError(
+        "the pairs contradict each other: two photos are of two people, and by other pairs of one",
+        hint="mend the list of pairs",
+    )
+
+
+def _gap(name: str, better: str, first: PairList, second: PairList, figure: Figure, draws: int) -> Gap:
+    try:
+        moved = difference(first, second, figure, draws)
+        values = [float(figure(pairs, np.ones((1, pairs.scores.size)))[0]) for pairs in (first, second)]
+    except Refused as refusal:
+        return Gap(name, better, refused=refusal.message)
+    return Gap(name, better, values[0], values[1], moved.value, moved.ci95(), p_value(moved))
+
+
+def _decisions(first: Scored, second: Scored, of_first: Figures, of_second: Figures) -> Decisions:
+    right: list[NDArray[np.bool_]] = []
+    for scored, figures in ((first, of_first), (second, of_second)):
+        right.append(_right(scored, figures.folds.thresholds, scored.ties))
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    return Decisions(only_first, only_second, mcnemar(only_first, only_second))
+
+
+def _right(scored: Scored, thresholds: NDArray[np.float64], ties: Ties) -> NDArray[np.bool_]:
+    """Which pairs `(P,)` are decided rightly, each at the threshold of its fold."""
+    right = np.empty(len(scored.scores), np.bool_)
+    for fold, threshold in zip(np.unique(scored.folds), thresholds.tolist(), strict=True):
+        held = scored.folds == fold
+        right[held] = accepts(scored.scores[held], threshold, ties) == scored.same[held]
+    return right

@@ -115,6 +115,28 @@ def test_clustering_prints_its_figures_and_json_holds_them(model: Path, data: Pa
     assert document["bcubed"]["f"]["ci95"][0] <= document["bcubed"]["f"]["value"] <= 1
 
 
+def test_identification_prints_its_figures_and_json_holds_them(model: Path, data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("person,half\n" + "".join(f"p{i},{'ab'[i % 2]}\n" for i in range(12)))
+    asked = [*options(model, data), "--protocol", "identification", "--groups", table]
+    status, out, err = call(*asked)
+    assert status == 0
+    for word in (
+        "12 searches of enrolled people, 18 of others",
+        "rank 1",
+        "TPIR at FPIR 10 %",
+        "by half",
+        "worst / best",
+    ):
+        assert word in out
+    assert "18 non-mated searches cannot show an FPIR of 0.01" in err
+    document = json.loads(call(*asked, "--rank", 2, "--json")[1])
+    assert (document["protocol"], document["open_set"]["rank"]) == ("identification", 2)
+    assert {one["column"] for one in document["groups"]} == {"half"}
+    assert json.loads(call(*options(model, data), "--json")[1])["groups"] == "not measured"
+    assert "FMR by half" in call(*options(model, data), "--groups", table)[1]
+
+
 @pytest.mark.parametrize(
     ("extra", "code", "status"),
     [
@@ -128,6 +150,12 @@ def test_clustering_prints_its_figures_and_json_holds_them(model: Path, data: Pa
         (["--protocol", "retrieval", "--data", "{data}/p1"], "bad_data", 5),
         (["--protocol", "retrieval", "--commercial"], "refused", 7),
         (["--protocol", "retrieval", "--ties", "reject"], "usage", 2),
+        (["--protocol", "retrieval", "--groups", "{data}/pairs.txt"], "usage", 2),
+        (["--protocol", "identification", "--report", "{data}/report.html"], "usage", 2),
+        (["--protocol", "identification", "--nonmates", "1"], "usage", 2),
+        (["--protocol", "identification", "--distractors", "{data}"], "bad_data", 5),
+        (["--protocol", "folder", "--enrol", "2"], "usage", 2),
+        (["--groups", "{data}/pairs.txt"], "bad_data", 5),
         (["--pairs", "{data}/pairs.txt", "--folds", "2"], "usage", 2),
         (["--pairs", "{data}/absent.txt"], "bad_data", 5),
         (["--data", "{data}/p1"], "bad_data", 5),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from facespace.judge.clustering import ClusteringProtocol
     from facespace.judge.compatibility import CompatibilityEvaluation, Gap
     from facespace.judge.figures import Figures, RateAtFar
+    from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.protocols import PairProtocol
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol
     from facespace.judge.run import Evaluation
@@ -32,6 +33,14 @@ class ProtocolName(StrEnum):
     folder = "folder"
     retrieval = "retrieval"
     clustering = "clustering"
+    identification = "identification"
+
+
+class Pick(StrEnum):
+    """Which photos enrol a person."""
+
+    first = "first"
+    drawn = "drawn"
 
 
 class Ties(StrEnum):
@@ -61,14 +70,27 @@ def evaluate(
         typer.Option(
             help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and "
             "cfp-fp CFP's folder, given as --data; folder makes pairs of any people; retrieval looks for the like of "
-            "every photo among all others."
+            "every photo among all others; identification searches a gallery of some of the people."
         ),
     ] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")
     ] = None,
     folds: Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")] = None,
-    seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes, and who is enrolled.")] = 0,
+    enrol: Annotated[int, typer.Option(min=1, help="Identification: photos that enrol a person.")] = 1,
+    pick: Annotated[Pick, typer.Option(help="Identification: the first of them by name, or drawn.")] = Pick.first,
+    nonmates: Annotated[
+        float, typer.Option(min=0, max=1, help="Identification: share of the people who are not enrolled.")
+    ] = 0.5,
+    rank: Annotated[int, typer.Option(min=1, help="Identification: the mate must be among so many candidates.")] = 1,
+    distractors: Annotated[
+        Path | None, typer.Option(help="Identification: another folder or tar, whose people stand in the gallery.")
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of person (or photo) and any other columns, such as age: errors for each group."),
+    ] = None,
     compatible_with: Annotated[
         str | None,
         typer.Option(
@@ -96,28 +118,36 @@ def evaluate(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Judge a model by pairs (accuracy over folds, TAR and VAL at fixed FAR, EER, AUC) or by retrieval (Recall@K).
+    """Judge a model by pairs (accuracy over folds, TAR and VAL at fixed FAR, EER, AUC), by retrieval (Recall@K) or by
+    identification (rank-k, TPIR at fixed FPIR, thresholds by the size of the gallery).
 
     Every share comes with its interval. With --compatible-with two models are judged together.
     """
     from facespace.cli.clustering import print_clustering
+    from facespace.cli.identification import print_groups, print_identification
     from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
     from facespace.judge.compatibility import run_compatibility
+    from facespace.judge.groups import as_json, pair_differentials, read_groups
+    from facespace.judge.identification import IdentificationEvaluation, IdentificationProtocol, run_identification
     from facespace.judge.measures import recipe_of
     from facespace.judge.report import PICTURES, check_report, write_report
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
     from facespace.models.shelf import find_weights
 
-    chosen = _protocol(protocol, data, pairs, folds, seed)
+    enrolment = _enrolment(protocol, seed, distractors, photos=enrol, pick=pick.value, nonmates=nonmates, rank=rank)
+    chosen = _protocol(protocol, data, pairs, folds, seed, enrolment, distractors)
     if report and compatible_with:
         raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
     if report:
         check_report(report)
     if threshold is not None and not isinstance(chosen, ClusteringProtocol):
         raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
-    if isinstance(chosen, RetrievalProtocol | ClusteringProtocol):
+    if isinstance(chosen, RetrievalProtocol | ClusteringProtocol | IdentificationProtocol):
         _check_retrieval(report, compatible_with, ties)
+    if groups and (compatible_with or isinstance(chosen, RetrievalProtocol | ClusteringProtocol)):
+        raise UsageError("groups belong to pairs or searches judged by one model", hint="leave out --groups")
+    table = read_groups(groups) if groups else None
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     # Workers take photos through all stages side by side, so each embeds on its own thread alone.
     net = options.open_embedder(
@@ -125,29 +155,52 @@ def evaluate(
     )
     embedder = _seen(net, flip)
     older = None if compatible_with is None else _seen(_open_older(compatible_with, model, device, commercial), flip)
-    result: Evaluation | RetrievalEvaluation | ClusteringEvaluation | CompatibilityEvaluation
+    result: Evaluation | RetrievalEvaluation | ClusteringEvaluation | IdentificationEvaluation | CompatibilityEvaluation
     with shell.progress("photos", quiet=quiet) as progress:
         how: Any = {"threads": threads, "device": device, "progress": progress}
         if isinstance(chosen, RetrievalProtocol):
             result = run_retrieval(chosen, embedder, finder, **how)
         elif isinstance(chosen, ClusteringProtocol):
             result = run_clustering(chosen, embedder, finder, threshold=threshold, **how)
+        elif isinstance(chosen, IdentificationProtocol):
+            result = run_identification(chosen, embedder, finder, groups=table, **how)
         elif older is not None:
             result = run_compatibility(chosen, older, embedder, finder, ties=ties.value, **how)
         else:
             result = run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if report else 0, **how)
+    measured = pair_differentials(result, table) if table and isinstance(result, Evaluation) else None
     if report and isinstance(result, Evaluation):
-        write_report(result, report, about=net.card.as_json(), recipe=recipe_of(find_weights(model)))
+        by_group = None if measured is None else [one.as_json() for one in measured]
+        recipe = recipe_of(find_weights(model))
+        write_report(result, report, about=net.card.as_json(), recipe=recipe, groups=by_group)
     if json:
-        shell.print_json(result.as_json())
+        shell.print_json(result.as_json() | ({"groups": as_json(measured)} if isinstance(result, Evaluation) else {}))
     elif isinstance(result, Evaluation):
         _print(result)
+        print_groups(measured)
+    elif isinstance(result, IdentificationEvaluation):
+        print_identification(result)
     elif isinstance(result, RetrievalEvaluation):
         _print_retrieval(result)
     elif isinstance(result, ClusteringEvaluation):
         print_clustering(result)
     else:
         _print_compatibility(result)
+
+
+def _enrolment(
+    protocol: ProtocolName | None, seed: int, distractors: Path | None, **settings: Any
+) -> "Enrolment | None":
+    """Who is enrolled; None for another protocol, which refuses such settings."""
+    from facespace.judge.identification import Enrolment
+
+    enrolment = Enrolment(**settings, seed=seed)
+    if protocol is ProtocolName.identification:
+        return enrolment
+    if distractors or enrolment != Enrolment(seed=seed):
+        names = "--enrol, --pick, --nonmates, --rank and --distractors belong to the protocol identification"
+        raise UsageError(names, hint="leave them out, or --protocol identification")
+    return None
 
 
 def _check_retrieval(report: Path | None, compatible_with: str | None, ties: Ties) -> None:
@@ -184,10 +237,17 @@ def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmb
 
 
 def _protocol(
-    name: ProtocolName | None, data: Path, pairs: Path | None, folds: str | None, seed: int
-) -> "PairProtocol | RetrievalProtocol | ClusteringProtocol":
+    name: ProtocolName | None,
+    data: Path,
+    pairs: Path | None,
+    folds: str | None,
+    seed: int,
+    enrolment: "Enrolment | None",
+    distractors: Path | None,
+) -> "PairProtocol | RetrievalProtocol | ClusteringProtocol | IdentificationProtocol":
     """The named protocol; unnamed, a list of pairs means LFW's. Contradicting settings are refused."""
     from facespace.judge.clustering import clustering
+    from facespace.judge.identification import identification
     from facespace.judge.protocols import folder, lfw
     from facespace.judge.readers.bins import bin_pairs
     from facespace.judge.readers.lists import cfp, csv_pairs, rfw
@@ -203,6 +263,8 @@ def _protocol(
         raise UsageError("the protocol lfw needs its list of pairs", hint="add --pairs pairs.txt")
     if pairs or folds:
         raise UsageError("--pairs and --folds belong to the protocol lfw", hint="leave them out, or --protocol lfw")
+    if enrolment:
+        return identification(data, enrolment, distractors)
     if name is ProtocolName.bin:
         return bin_pairs(data)
     if name in (ProtocolName.cfp_ff, ProtocolName.cfp_fp):

@@ -244,7 +244,7 @@ def _ratio(rates: Sequence[GroupRate], *, to_mean: bool) -> Ratio:
     if not all(share.rate for share in shares):
         return Ratio(refused="a group without an error makes the ratio endless: judge on more people")
     logs = np.log([share.rate for share in shares])
-    weights = np.full(len(shares), -1 / len(shares)) if to_mean else -(np.arange(len(shares)) == logs.argmin()) * 1.0
+    weights = np.full(len(shares), -1 / len(shares)) if to_mean else -1.0 * (np.arange(len(shares)) == logs.argmin())
     weights[logs.argmax()] += 1
     middle, spread = float(weights @ logs), float(np.sqrt(weights**2 @ [share.log_variance for share in shares]))
     low, high = (math.exp(max(0.0, middle + side * 1.96 * spread)) for side in (-1, 1))

@@ -1,6 +1,7 @@
 """Two photos, one question."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facespace.core.contracts import Face, Photo
-from facespace.errors import BadImage, NoFace, SeveralFaces, UsageError
+from facespace.core.calibration import Logistic
+from facespace.core.contracts import Embedder, Face, Photo
+from facespace.core.drift import ImpostorScores
+from facespace.errors import BadCard, BadImage, ContractMismatch, ModelError, NoFace, Refused, SeveralFaces, UsageError
 from facespace.faces.detect import Aligned
 from facespace.faces.photo import read_photo
+from facespace.models.calibration import Calibration
+from facespace.models.card import OperatingPoint, card_path, write_card
 from facespace.models.embedder import load
-from facespace.models.matching import UNCALIBRATED, decision_point, verify
+from facespace.models.flipped import Flipped
+from facespace.models.matching import UNCALIBRATED, calibration_of, decision_point, verify
+from facespace.models.rescored import Rescored
 from tiny_onnx import save_tiny
 
 
@@ -91,15 +98,98 @@ def test_the_threshold_is_the_cards_or_is_called_uncalibrated(tmp_path: Path, po
     assert (point.at, point.threshold) == expected
 
 
-def test_overridden_preprocessing_loses_the_cards_threshold(tmp_path: Path) -> None:
-    path = save_tiny(tmp_path / "t.onnx", card={"operating_points": POINTS})
-    assert decision_point(load(path, channels="bgr")).at == "uncalibrated"
+def calibrated(path: Path, **changes: Any) -> Path:
+    """A tiny model whose card holds a calibration for it, with `changes` to the latter."""
+    embedder = load(save_tiny(path, card={}))
+    calibration = Calibration(
+        contract=embedder.contract,
+        similarity="cosine",
+        detector="aligned",
+        data="ab" * 32,
+        people=40,
+        photos=120,
+        failures=0,
+        genuine_pairs=120,
+        impostor_pairs=7020,
+        least=-2.5,
+        most=5.5,
+        cllr=0.2,
+        cllr_min=0.19,
+        impostors=ImpostorScores((0.5,), (0.1,), (0.01,), 40),
+        logistic=Logistic(2.0, -1.0),
+    )
+    points = tuple(
+        OperatingPoint(f"FMR={fmr:g}", t, contract=embedder.contract) for fmr, t in ((0.01, 0.2), (0.001, 0.3))
+    )
+    write_card(replace(embedder.card, operating_points=points, calibration=replace(calibration, **changes)), path)
+    return path
+
+
+def test_a_calibrated_model_says_what_the_similarity_means(photos: list[Path], tmp_path: Path) -> None:
+    embedder = load(calibrated(tmp_path / "c.onnx"))
+    verdict = verify(*photos, embedder, Aligned())
+    assert (verdict.at, verdict.threshold) == ("FMR=0.001", 0.3)
+    assert verdict.log_likelihood_ratio == pytest.approx(2 * verdict.similarity - 1)
+    document = verdict.as_json()["calibrated_on"]
+    assert document == {"detector": "aligned", "people": 40, "photos": 120, "data": "ab" * 32, "same_detector": True}
+    assert verify(*photos, embedder, Aligned(), fmr=0.01).threshold == 0.2
+    assert verify(*photos, embedder, Aligned(), threshold=0.5).log_likelihood_ratio is not None
+
+
+def test_faces_by_another_detector_than_calibrated_with_are_told(photos: list[Path], tmp_path: Path) -> None:
+    verdict = verify(*photos, load(calibrated(tmp_path / "c.onnx")), Many((0.0, 0.0, 60.0, 60.0)))
+    assert verdict.other_detector == "aligned"
+    assert verdict.as_json()["calibrated_on"]["same_detector"] is False
+
+
+def test_a_rate_that_the_card_does_not_state_is_refused(tmp_path: Path) -> None:
+    embedder = load(calibrated(tmp_path / "c.onnx"))
+    with pytest.raises(Refused, match=r"FMR=0\.0001"):
+        decision_point(embedder, fmr=1e-4)
+    with pytest.raises(UsageError):
+        decision_point(embedder, threshold=0.3, fmr=0.01)
+
+
+def test_t52_another_use_of_the_model_than_calibrated_decides_nothing(tmp_path: Path) -> None:
+    """Twenty mismatches: weights, preprocessing, similarity, mirror image. None decides; each says why."""
+    path = calibrated(tmp_path / "c.onnx")
+    other = [{"contract": f"{number:012x}"} for number in range(5)]
+    other += [{"similarity": f"group-aware (split {number})"} for number in range(5)]
+    uses: list[Embedder] = [load(calibrated(tmp_path / f"{n}.onnx", **change)) for n, change in enumerate(other)]
+    stated: list[dict[str, Any]] = [{"channels": "bgr"}, {"mean": 0.0}, {"mean": 127.0}, {"std": 127.5}, {"std": 1.0}]
+    uses += [load(path, **change) for change in stated]
+    old = save_tiny(tmp_path / "old.onnx", card={"operating_points": POINTS})
+    uses += [load(old, **change) for change in stated[:3]]
+    uses += [Flipped(load(path)), Rescored(load(path), load(path).similarity, "joint")]
+    assert len(uses) == 20
+    for use in uses:
+        with pytest.raises(ContractMismatch, match=r"no threshold is known|were found"):
+            decision_point(use)
+        assert calibration_of(use) is None
+        assert decision_point(use, threshold=0.4).at == "given"
+
+
+def test_t52_another_bit_of_the_weights_is_refused_when_the_model_is_loaded(tmp_path: Path) -> None:
+    """Twenty bits among the numbers of its matrix."""
+    path = calibrated(tmp_path / "c.onnx")
+    right = path.read_bytes()
+    for place in np.random.default_rng(0).integers(len(right) // 2, len(right) - 200, 20).tolist():
+        path.write_bytes(right[:place] + bytes([right[place] ^ 1 << place % 8]) + right[place + 1 :])
+        with pytest.raises(ModelError):
+            load(path)
+
+
+def test_a_card_copied_beside_other_weights_is_refused(tmp_path: Path) -> None:
+    path, other = calibrated(tmp_path / "c.onnx"), save_tiny(tmp_path / "other.onnx", seed=1)
+    card_path(other).write_bytes(card_path(path).read_bytes())
+    with pytest.raises(BadCard, match="sha256"):
+        load(other)
 
 
 def test_the_document_has_the_keys_of_the_contract(photos: list[Path], tiny: Path) -> None:
     document = json.loads(json.dumps(verify(*photos, load(tiny), Aligned()).as_json()))
-    assert list(document) == ["same", "similarity", "threshold", "at", "log_likelihood_ratio", "faces"]
-    assert document["log_likelihood_ratio"] is None
+    assert list(document) == ["same", "similarity", "threshold", "at", "log_likelihood_ratio", "calibrated_on", "faces"]
+    assert document["log_likelihood_ratio"] is None is document["calibrated_on"]
     assert [list(face) for face in document["faces"]] == [["file", "box", "score", "landmarks"]] * 2
     assert [face["file"] for face in document["faces"]] == [str(path) for path in photos]
     assert all(len(face["landmarks"]) == 5 and len(face["box"]) == 4 for face in document["faces"])

@@ -1,5 +1,6 @@
 """`facespace verify`: do two photos show the same person?"""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ def verify(
     photo_b: Annotated[Path, typer.Argument(help="Another.")],
     model: options.Model = "compact",
     threshold: Annotated[float | None, typer.Option(help="Least similarity of the same person.")] = None,
+    fmr: Annotated[float | None, typer.Option(help="Take the card's threshold at this false match rate.")] = None,
     policy: Annotated[options.Policy, typer.Option(help="Which face to take where there are several.")] = (
         options.Policy.refuse
     ),
@@ -45,13 +47,16 @@ def verify(
         model, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
-    verdict = matching.verify(photo_a, photo_b, embedder, finder, threshold=threshold, policy=policy.value)
+    verdict = matching.verify(photo_a, photo_b, embedder, finder, threshold=threshold, fmr=fmr, policy=policy.value)
     if json:
         shell.print_json({**verdict.as_json(), "device": embedder.device, "threads": embedder.threads})
     else:
         typer.echo(sentence(verdict))
         if verdict.at == matching.UNCALIBRATED.at and not quiet:
             shell.say(f"Note: the card of {embedder.name} states no operating point; {verdict.threshold} is a default.")
+        if verdict.other_detector and not quiet:
+            used = verdict.faces[0].source
+            shell.say(f"Note: calibrated on faces by {verdict.other_detector}, used with {used}: rates may differ.")
     if not verdict.same:
         raise typer.Exit(DIFFERENT)
 
@@ -62,4 +67,13 @@ def sentence(verdict: "Verdict") -> str:
     digits = 2
     while digits < 6 and f"{verdict.similarity:.{digits}f}" == f"{verdict.threshold:.{digits}f}":
         digits += 1  # so that a narrow decision can be followed
-    return f"{who} (similarity {verdict.similarity:.{digits}f} {sign} {verdict.threshold:.{digits}f}, {verdict.at})"
+    said = f"similarity {verdict.similarity:.{digits}f} {sign} {verdict.threshold:.{digits}f}, {verdict.at}"
+    return f"{who} ({said}{likelihood(verdict.log_likelihood_ratio)})"
+
+
+def likelihood(ratio: float | None) -> str:
+    """A log-likelihood ratio in words, two digits long; nothing where there is none."""
+    if ratio is None:
+        return ""
+    times = float(f"{math.exp(abs(ratio)):.2g}")
+    return f", {times:,.{0 if times >= 10 else 1}f} times likelier of {'one person' if ratio >= 0 else 'two people'}"

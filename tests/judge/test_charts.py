@@ -79,6 +79,15 @@ def test_names_are_text_not_markup() -> None:
     assert [node.text for node in by_class(svg, "legend")] == ["<b>", "c"]
 
 
+def test_names_may_stand_below_where_lines_begin_above() -> None:
+    axis, lines = Axis("a", 0, 1), [Series(name, [0], [1]) for name in ("one", "two")]
+    for below in (False, True):
+        ups = [
+            float(n.get("y", "")) for n in by_class(line_chart("t", axis, axis, lines, legend_below=below), "legend")
+        ]
+        assert all((up > HEIGHT / 2) == below and TOP < up < HEIGHT - BOTTOM for up in ups)
+
+
 def test_gaps_of_a_curve_are_left_out() -> None:
     (line,) = by_class(
         line_chart("t", Axis("x", 0, 3), Axis("y", 0, 1), [Series("a", [0, 1, 2, 3], [0, np.nan, 1, 0])]), "line"

@@ -20,7 +20,7 @@ from facespace.errors import UsageError
 from facespace.faces.detect import Aligned
 from facespace.judge.measures import calibrated, discarded, people_map, recipe_of
 from facespace.judge.protocols import made_pairs
-from facespace.judge.report import PICTURES, percent, render, span, write_report
+from facespace.judge.report import PICTURES, chance, percent, render, span, write_report
 from facespace.judge.run import Evaluation, run
 from facespace.judge.scored import Scored, read_scored
 
@@ -210,6 +210,10 @@ def test_groups_stand_in_the_page_or_the_words_not_measured(evaluation: Evaluati
     text = Page(render(evaluation, groups=[one])).text
     for expected in ("<older>", "2.000 %", "not shown: 3 trials", "2.50 (1.50 to 4.00)", "not shown, too few"):
         assert expected in text
+
+
+def test_a_chance_is_never_shown_as_none() -> None:
+    assert [chance(p) for p in (1, 0.0421, 0.001, 0.00099, 0)] == ["1.000", "0.042", "0.001", "< 0.001", "< 0.001"]
 
 
 def test_the_recipe_is_read_from_the_folder_of_the_run(tmp_path: Path) -> None:

@@ -78,13 +78,16 @@ def compare(
 
 
 def _print(result: "Comparison") -> None:
+    from facespace.judge.report import chance
+
     first, second = (model["name"] for model in result.models)
     typer.echo(f"{second} less {first} on {result.protocol}, {result.pairs:,} pairs of {result.people:,} people\n")
     rows = [_row(gap, first, second) for gap in result.gaps]
     shell.show_table(("figure", "first", "second", "difference in points", "p", "better"), rows)
     one = result.decisions
+    p = chance(one.p_value)
     typer.echo(f"\nOnly {first} is right on {one.only_first:,} pairs, only {second} on {one.only_second:,}")
-    typer.echo(f"(McNemar's test, which takes pairs for independent: p = {one.p_value:.3f}).")
+    typer.echo(f"(McNemar's test, which takes pairs for independent: p {p if p.startswith('<') else '= ' + p}).")
     for reason in dict.fromkeys(gap.refused for gap in result.gaps if gap.refused):
         shell.say(f"Refused: {reason}.")
     if not result.people_named:
@@ -92,11 +95,11 @@ def _print(result: "Comparison") -> None:
 
 
 def _row(gap: "Gap", first: str, second: str) -> tuple[str, ...]:
-    from facespace.judge.report import percent
+    from facespace.judge.report import chance, percent
 
     if gap.difference is None or gap.ci95 is None or gap.p_value is None:
         return gap.figure, "refused", "refused", "", "", ""
     value, low, high = (f"{round(100 * number, 2) + 0.0:+.2f}" for number in (gap.difference, *gap.ci95))  # no -0.0
     better = {"first": first, "second": second}.get(gap.verdict, gap.verdict)
     span = f"{value} ({low} to {high})"
-    return gap.figure, percent(gap.first), percent(gap.second), span, f"{gap.p_value:.3f}", better
+    return gap.figure, percent(gap.first), percent(gap.second), span, chance(gap.p_value), better

@@ -63,13 +63,19 @@ class Axis:
 
 
 def line_chart(
-    title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[tuple[float, float]] = ()
+    title: str,
+    x: Axis,
+    y: Axis,
+    series: Sequence[Series],
+    marks: Sequence[tuple[float, float]] = (),
+    *,
+    legend_below: bool = False,
 ) -> str:
-    """Lines over two axes; `marks` are points to circle."""
+    """Lines over two axes; `marks` are points to circle; the names stand top left, or `legend_below` bottom left."""
     lines = [f'<path class="line c{i}" d="{_path(x, y, one)}"/>' for i, one in enumerate(series)]
     dots = [f'<circle class="mark" cx="{_x(x, a):.1f}" cy="{_y(y, b):.1f}" r="4"/>' for a, b in marks]
     names = [one.name for one in series]
-    return _frame(title, x, y, [*lines, *dots], names if len(names) > 1 else [])
+    return _frame(title, x, y, [*lines, *dots], names if len(names) > 1 else [], legend_below)
 
 
 def histogram(title: str, label: str, groups: Sequence[tuple[str, ArrayLike]], threshold: float, bins: int = 60) -> str:
@@ -125,7 +131,7 @@ def _outline(x: Axis, y: Axis, edges: Floats, shares: Floats) -> str:
     return f"M{across[0]:.1f} {floor:.1f}{bars}V{floor:.1f}Z"
 
 
-def _frame(title: str, x: Axis, y: Axis, body: Iterable[str], legend: Sequence[str]) -> str:
+def _frame(title: str, x: Axis, y: Axis, body: Iterable[str], legend: Sequence[str], legend_below: bool = False) -> str:
     """The drawing with its axes, ticks, labels and, for several groups, their names."""
     right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
@@ -134,7 +140,7 @@ def _frame(title: str, x: Axis, y: Axis, body: Iterable[str], legend: Sequence[s
     parts.append(
         _text("label", y.label, f'transform="translate(13 {(TOP + floor) / 2}) rotate(-90)" text-anchor="middle"')
     )
-    return "".join([*parts, *body, *_legend(legend), "</svg>"])
+    return "".join([*parts, *body, *_legend(legend, legend_below), "</svg>"])
 
 
 def _ticks(x: Axis, y: Axis) -> Iterable[str]:
@@ -153,9 +159,10 @@ def _text(kind: str, text: str, place: str) -> str:
     return f'<text class="{kind}" {place}>{escape(text)}</text>'
 
 
-def _legend(names: Sequence[str]) -> Iterable[str]:
+def _legend(names: Sequence[str], below: bool) -> Iterable[str]:
+    start = HEIGHT - BOTTOM - 8 - 18 * len(names) if below else TOP + 8
     for i, name in enumerate(names):
-        top = TOP + 8 + 18 * i
+        top = start + 18 * i
         yield f'<rect class="key c{i}" x="{LEFT + 10}" y="{top}" width="12" height="12" rx="2"/>'
         yield _text("legend", name, f'x="{LEFT + 28}" y="{top + 10}"')
 

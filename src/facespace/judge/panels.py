@@ -31,7 +31,7 @@ def det_chart(figures: Sequence[tuple[str, Figures]]) -> str:
     for name, f in figures:
         far, tar = _points(f.curve, x)
         lines.append(Series(name, far, 1 - np.asarray(tar), stepped=True))
-    return line_chart("DET", x, y, lines)
+    return line_chart("DET", x, y, lines, legend_below=True)
 
 
 def score_chart(evaluation: Evaluation) -> str:
@@ -63,7 +63,7 @@ def discard_chart(found: Discard) -> str:
 def map_chart(found: PeopleMap) -> str:
     """Photos on the plane in which they differ most."""
     axes = [
-        _fitting(f"axis {i + 1}: {100 * share:.0f} % of the variance", found.points[:, i])
+        _fitting(f"axis {i + 1}: {100 * share:.0f} % of the variance", 1.05 * found.points[:, i])  # none on the edge
         for i, share in enumerate(found.shares)
     ]
     return point_chart("map of people", axes[0], axes[1], found.points, found.colours)

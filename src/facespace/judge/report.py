@@ -140,7 +140,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"percent": percent, "span": span, "plain": _plain}
+    found.filters |= {"percent": percent, "span": span, "chance": chance, "plain": _plain}
     return found
 
 
@@ -152,6 +152,11 @@ def percent(share: float | None, digits: int = 2) -> str:
 def span(interval: Interval | None, digits: int = 2) -> str:
     """An interval of shares: `98.1 to 98.9 %`."""
     return "–" if interval is None else f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
+
+
+def chance(p: float) -> str:
+    """A p-value to three digits: `0.042`, or `< 0.001`."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _plain(value: object) -> str:

@@ -17,7 +17,7 @@ from facespace.core.contracts import Detector, Embedder
 from facespace.data.folder import People
 from facespace.errors import BadImage, InputError, Refused
 from facespace.faces.detect import Policy
-from facespace.judge.duplicates import CANDIDATE, near_copies, same_content
+from facespace.judge.duplicates import CANDIDATE, NEAR, near_copies, same_content
 from facespace.judge.environment import describe_environment
 from facespace.judge.examine import Examined, examine
 from facespace.judge.likeness import Group, coherences
@@ -154,7 +154,7 @@ class _Doctor:
         if not len(at):
             return []
         copies = near_copies(self.seen.prints[at], self.labels[at])
-        limit = min(int(np.quantile(copies.strangers, 0.1)) // 2, CANDIDATE)
+        limit = min(int(np.quantile(copies.strangers, 0.1)) // 2, NEAR)
         alike = self._typical()
         very = None if alike is None else (1 + alike) / 2
         wider = min(3 * limit // 2, CANDIDATE)

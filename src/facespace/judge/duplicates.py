@@ -17,6 +17,8 @@ from facespace.core.contracts import Photo
 BITS = 255
 CANDIDATE = BITS // 4
 """Fingerprints this far apart or nearer are remembered."""
+NEAR = BITS // 7
+"""However far strangers are, only these are near: among few people all strangers are far."""
 _SIDE, _LOW = 32, 16
 _FLAT = 4.0  # a photo whose frequencies are all weaker than noise has no fingerprint
 _MIRROR = np.tile(np.where(np.arange(_LOW) % 2, -1, 1), _LOW)[1:].astype(np.float32)

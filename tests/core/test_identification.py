@@ -142,7 +142,7 @@ def test_thresholds_by_size_say_what_independence_would_give_and_what_is_refused
         strangers.at(39, 0.05)
     with pytest.raises(Refused, match="200 non-mated searches"):
         strangers.at(5, 0.001)
-    with pytest.raises(Refused, match="equal scores"):
+    with pytest.raises(Refused, match="share the highest score"):
         Strangers(np.zeros_like(strangers.scores), labels).at(5, 0.05)
     silent = strangers.scores.copy()
     silent[:5] = -np.inf  # a person whose photos give no face is no false positive, but counts

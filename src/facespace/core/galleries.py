@@ -135,7 +135,10 @@ class Strangers:
         require_searches(fpir, len(self.own))
         threshold = self.threshold(people, fpir)
         if math.isinf(threshold):
-            raise Refused(f"equal scores hide the threshold for an FPIR of {fpir:g}", hint="is the model trained?")
+            raise Refused(
+                f"searches that share the highest score are more than an FPIR of {fpir:g}: no score seen is a threshold",
+                hint="judge on more people, or ask for a higher FPIR",
+            )
         achieved = self.fpir(people, threshold)
         low, high = achieved.ci95
         ends = (self.threshold(people, high), self.threshold(people, low))

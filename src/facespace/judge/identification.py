@@ -273,7 +273,7 @@ def _search(
     enrolled: NDArray[np.bool_],
     embedder: Embedder,
 ) -> Searches:
-    """Every searching photo against the gallery; the searches bear positions of photos, in place of people."""
+    """Every searching photo against the gallery."""
     gallery, searching = protocol.gallery, protocol.searching
     row = np.full(len(protocol.names), NOBODY)
     row[gallery] = np.arange(len(gallery))

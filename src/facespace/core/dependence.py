@@ -11,6 +11,7 @@ The interval is Wilson's, with as many trials as would give this variance if the
 0..1, and is not symmetric near its ends.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,8 @@ from facespace.core.intervals import Interval, require_30, wilson_share
 from facespace.core.verification import OperatingPoint, Roc, accepts, at_far, roc
 from facespace.errors import DataError
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Ids = NDArray[np.int64]
+_Z = 1.959963984540054  # 95 % of a normal law lie within
 
 
 def people_variance(influence: ArrayLike, a: ArrayLike, b: ArrayLike | None = None) -> float:
@@ -49,27 +49,15 @@ def share_ci95(hits: ArrayLike, a: ArrayLike, b: ArrayLike | None = None) -> Int
     FMR or FNMR at a given threshold, the share of strangers that a gallery takes for someone (FPIR), and the like.
     """
     hit = np.asarray(hits, np.float64)
+    return wilson_share(float(hit.mean()), trials_worth(hit, a, b))
+
+
+def trials_worth(hits: ArrayLike, a: ArrayLike, b: ArrayLike | None = None) -> float:
+    """As how many independent trials, at most all, the trials of `share_ci95` are worth; all where none or all hit."""
+    hit = np.asarray(hits, np.float64)
     rate = float(hit.mean())
-    return _wilson(rate, people_variance((hit - rate) / hit.size, a, b), hit.size)
-
-
-def accuracy_ci95(right: ArrayLike, a: ArrayLike, b: ArrayLike) -> Interval:
-    """The 95 % interval of accuracy from which pairs `(P,)` were decided rightly; genuine where a = b.
-
-    At a threshold of most right decisions accuracy does not change with the threshold, to first order: that it was
-    chosen on other folds adds no variance.
-    """
-    right = np.asarray(right, np.float64)
-    return _wilson(float(right.mean()), people_variance(accuracy_influence(right, a, b), a, b), right.size)
-
-
-def accuracy_influence(right: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
-    """What each pair `(P,)` adds to accuracy, less what its kind adds on average: how many of each is no chance."""
-    right, (first, second, _) = np.asarray(right, np.float64), _numbered(a, b)
-    influence = np.empty(right.size)
-    for kind in (first == second, first != second):
-        influence[kind] = (right[kind] - (right[kind].mean() if kind.any() else 0)) / right.size
-    return influence
+    variance = people_variance((hit - rate) / hit.size, a, b)
+    return min(rate * (1 - rate) / variance, hit.size) if 0 < rate < 1 else hit.size
 
 
 @dataclass(frozen=True)
@@ -101,18 +89,19 @@ def threshold_at_fmr(scores: ArrayLike, a: ArrayLike, b: ArrayLike, fmr: float) 
     require_30(int((first != second).sum()), fmr)
     curve = roc(scores, first == second)
     point = at_far(curve, fmr)
-    fmr_ci95, fnmr_ci95, ends = _at_point(np.asarray(scores), first, second, curve, point)
+    accepted, other = accepts(np.asarray(scores), point.threshold), first != second
+    (low, high), ends = _at_point(np.asarray(scores), first, second, curve, point, fmr)
     return Threshold(
-        fmr,
-        point.threshold,
-        ends,
-        point.far,
-        fmr_ci95,
-        1 - point.tar,
-        fnmr_ci95,
-        curve.genuine,
-        curve.impostors,
-        people,
+        asked_fmr=fmr,
+        threshold=point.threshold,
+        threshold_ci95=ends,
+        fmr=point.far,
+        fmr_ci95=share_ci95(accepted[other], first[other], second[other]),
+        fnmr=1 - point.tar,
+        fnmr_ci95=(1 - high, 1 - low),
+        genuine=curve.genuine,
+        impostors=curve.impostors,
+        people=people,
     )
 
 
@@ -123,23 +112,28 @@ def tar_at_far_ci95(scores: ArrayLike, a: ArrayLike, b: ArrayLike, far: float) -
     """
     first, second, _ = _numbered(a, b)
     curve = roc(scores, first == second)
-    _, (low, high), _ = _at_point(np.asarray(scores), first, second, curve, at_far(curve, far))
-    return 1 - high, 1 - low
+    return _at_point(np.asarray(scores), first, second, curve, at_far(curve, far), far)[0]
 
 
 def _at_point(
-    scores: NDArray[np.floating], first: Ids, second: Ids, curve: Roc, point: OperatingPoint
-) -> tuple[Interval, Interval, Interval]:
-    """Intervals of FMR, of FNMR, and of the threshold, whose ends are those of the FMR (Woodruff, JASA 47 (1952))."""
+    scores: NDArray[np.floating], first: Ids, second: Ids, curve: Roc, point: OperatingPoint, far: float
+) -> tuple[Interval, Interval]:
+    """Intervals of TAR, and of the threshold that has exactly the FAR.
+
+    At that threshold the share of false accepts met here is within 1.96 of its own standard errors; so the threshold
+    lies between those of the two ends (Woodruff, "Confidence intervals for medians", JASA 47 (1952)). How far TAR moves
+    between them, and how unsure it is at a given threshold, add up as squares, for each side of its own (Zou and
+    Donner, "Construction of confidence limits", Statistics in Medicine 27 (2008)).
+    """
     same, accepted = first == second, accepts(scores, point.threshold)
-    fmr_ci95 = share_ci95(accepted[~same], first[~same], second[~same])
-    lowest, highest = (_within(curve, rate) for rate in (fmr_ci95[1], fmr_ci95[0]))
-    influence = np.where(same, (point.tar - accepted) / curve.genuine, 0.0)
-    if lowest.far > highest.far:  # FNMR falls as FMR rises, along the curve between the ends of the interval
-        slope = (lowest.tar - highest.tar) / (lowest.far - highest.far)
-        influence += np.where(same, 0.0, slope * (accepted - point.far) / curve.impostors)
-    fnmr_ci95 = _wilson(1 - point.tar, people_variance(influence, first, second), curve.genuine)
-    return fmr_ci95, fnmr_ci95, (lowest.threshold, highest.threshold)
+    spread = _Z * math.sqrt(far * (1 - far) / trials_worth(accepted[~same], first[~same], second[~same]))
+    lowest, highest = _within(curve, far + spread), _within(curve, far - spread)
+    low, high = wilson_share(point.tar, trials_worth(accepted[same], first[same]))
+    tar_ci95 = (
+        max(0.0, point.tar - math.hypot(point.tar - low, point.tar - highest.tar)),
+        min(1.0, point.tar + math.hypot(high - point.tar, lowest.tar - point.tar)),
+    )
+    return tar_ci95, (lowest.threshold, highest.threshold)
 
 
 def _within(curve: Roc, far: float) -> OperatingPoint:
@@ -152,12 +146,6 @@ def _within(curve: Roc, far: float) -> OperatingPoint:
         int(curve.false_accepts[at]),
         curve.impostors,
     )
-
-
-def _wilson(rate: float, variance: float, trials: int) -> Interval:
-    """Wilson's interval of as many independent trials as have this variance, at most all; all where none or all hit."""
-    alone = rate * (1 - rate)
-    return wilson_share(rate, min(alone / variance, trials) if alone else trials)
 
 
 def _numbered(a: ArrayLike, b: ArrayLike | None) -> tuple[Ids, Ids, int]:

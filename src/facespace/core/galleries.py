@@ -136,7 +136,7 @@ class Strangers:
         threshold = self.threshold(people, fpir)
         if math.isinf(threshold):
             raise Refused(
-                f"searches that share the highest score are more than an FPIR of {fpir:g}: no score seen is a threshold",
+                f"searches that share the highest score are more than an FPIR of {fpir:g}: no score seen will do",
                 hint="judge on more people, or ask for a higher FPIR",
             )
         achieved = self.fpir(people, threshold)

@@ -80,13 +80,15 @@ class Isotonic:
         are finite. Raises `Refused` where genuine pairs do not score higher at any threshold.
         """
         genuine, impostors = _finite(scores, same)
-        low, high = min(genuine.min(), impostors.min()), max(genuine.max(), impostors.max())
-        ends = np.array([np.nextafter(low, -np.inf), np.nextafter(high, np.inf)])
-        pooled = np.concatenate((genuine, ends, impostors, ends))
-        curve = roc(pooled, np.arange(pooled.size) < genuine.size + 2)
+        both = np.concatenate((genuine, impostors))
+        if _hull(roc(both, np.arange(both.size) < genuine.size)).size == 2:
+            raise Refused(
+                "genuine pairs do not score higher than impostor pairs: their scores mean nothing",
+                hint="check the model, and the names of the people",
+            )
+        ends = np.array([np.nextafter(both.min(), -np.inf), np.nextafter(both.max(), np.inf)])
+        curve = roc(np.concatenate((genuine, ends, impostors, ends)), np.arange(both.size + 4) < genuine.size + 2)
         corners = _hull(curve)
-        if corners.size == 2:
-            raise Refused("genuine pairs do not score higher than impostor pairs: their scores mean nothing")
         ratios = _ratios(curve, corners)[::-1]
         tops, bottoms = curve.thresholds[corners[:-1] + 1][::-1], curve.thresholds[corners[1:]][::-1]
         return cls(np.stack((bottoms, tops), axis=1).ravel(), np.repeat(ratios, 2))

@@ -140,9 +140,9 @@ SPLITS = [pytest.param(20, id="20"), pytest.param(500, id="500", marks=pytest.ma
 @pytest.mark.parametrize("splits", SPLITS)
 @pytest.mark.parametrize("name", ["mobilefacenet", "face512"])
 def test_t51_the_rate_on_other_people_lies_inside_the_interval(shared: Path, name: str, splits: int) -> None:
-    """400 people split anew each time, calibrated on half, tried on the other, at FMR 1 % and 0.1 %: 93 % of the splits.
+    """400 people split anew each time, calibrated on half, tried on the other, at FMR 1 % and 0.1 %.
 
-    Twenty splits cannot tell 93 % from 95 %, so that many fail only where they exclude 93 %; 500 must show it.
+    Inside in 93 % of the splits: 500 must show it; 20 cannot tell 93 % from 95 %, and fail only where they exclude it.
     """
     vectors, labels = embedded(shared, name)
     inside = {1e-2: 0, 1e-3: 0}
@@ -162,7 +162,7 @@ def test_t51_the_rate_on_other_people_lies_inside_the_interval(shared: Path, nam
 
 @pytest.mark.shared
 def test_halves_of_the_same_people_raise_no_alarm_and_exchanged_channels_do(shared: Path) -> None:
-    """Twenty splits; the other half as it is, and embedded with red and blue exchanged, a mild fault: 17 are noticed."""
+    """Twenty splits; the other half as it is, and with red and blue exchanged: a mild fault, noticed in 17."""
     vectors, labels = embedded(shared, "mobilefacenet")
     exchanged, _ = embedded(shared, "mobilefacenet", channels="rgb")
     alarms, noticed = 0, 0

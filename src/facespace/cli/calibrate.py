@@ -11,6 +11,7 @@ from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from facespace.core.drift import Drift
+    from facespace.core.intervals import Interval
     from facespace.judge.calibrate import Calibrated
     from facespace.models.embedder import NetEmbedder
 
@@ -103,8 +104,8 @@ def _print(found: "Calibrated") -> None:
             (
                 point.at,
                 f"{point.threshold:.4f} ({low:.4f} to {high:.4f})",
-                span(point.fmr_ci95),
-                span(point.fmr_others95),
+                _rates(point.fmr_ci95),
+                _rates(point.fmr_others95),
                 f"{percent(point.fnmr)} ({span(point.fnmr_ci95)})",
             )
         )
@@ -113,6 +114,11 @@ def _print(found: "Calibrated") -> None:
     typer.echo(f" log-likelihood ratios are kept within {known.least:.1f} and {known.most:.1f}")
     if found.failures:
         shell.say(f"{len(found.failures)} photos without a usable face took no part.")
+
+
+def _rates(interval: "Interval | None") -> str:
+    """Three digits, however small they are: `0.0738 to 0.135 %`."""
+    return "–" if interval is None else f"{100 * interval[0]:.3g} to {100 * interval[1]:.3g} %"
 
 
 def _answer(found: "Drift", embedder: "NetEmbedder", source: str, json: bool) -> None:

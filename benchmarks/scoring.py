@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.scores import pair_scores
-from facespace.core.verification import auc, best_threshold, over_folds, roc
+from facespace.core.verification import at_far, auc, best_threshold, over_folds, roc
 from facespace.judge.environment import describe_environment
 
 Result = TypeVar("Result")
@@ -53,37 +53,42 @@ def folds() -> dict[str, object]:
     cosines = np.clip(rng.normal(np.where(same, 0.55, 0.02), np.where(same, 0.13, 0.08)), -1, 1)
     distances = 2 - 2 * cosines
     ours_s, ours = best_of(lambda: over_folds(cosines, same, fold, best_threshold), 20)
-    usual_s, usual = best_of(lambda: usual_accuracy(distances, same, fold, np.arange(0, 4, 0.01)), 3)
+    our_tar_s, _ = best_of(lambda: over_folds(cosines, same, fold, lambda curve: at_far(curve, 1e-3).threshold), 20)
+    usual_s, (usual, _) = best_of(lambda: usual_accuracy(distances, same, fold, np.arange(0, 4, 0.01)), 3)
     tar_s, _ = best_of(lambda: usual_tar(distances, same, fold, np.arange(0, 4, 0.001)), 1)
     # Every threshold, as ours, but chosen by the usual loops: what is left is the grid alone.
-    every = np.unique(distances)
-    _, exact = best_of(lambda: usual_accuracy(distances, same, fold, every[::-1]), 1)
+    # With < on the next greater distance they accept what >= on the score does; of equally good ones the strictest.
+    every = np.append(np.unique(distances), 4.0)
+    _, (exact, _) = best_of(lambda: usual_accuracy(distances, same, fold, every), 1)
     return {
         "pairs": PAIRS,
-        "ours_ms": 1e3 * ours_s,
-        "usual_400_ms": 1e3 * usual_s,
-        "usual_400_and_4000_ms": 1e3 * (usual_s + tar_s),
-        "times_faster": (usual_s + tar_s) / ours_s,
+        "ours_accuracy_ms": 1e3 * ours_s,
+        "ours_tar_ms": 1e3 * our_tar_s,
+        "usual_accuracy_ms": 1e3 * usual_s,
+        "usual_tar_ms": 1e3 * tar_s,
+        "times_faster": (usual_s + tar_s) / (ours_s + our_tar_s),
         "times_faster_accuracy_alone": usual_s / ours_s,
         "accuracy": float(ours.accuracy.mean()),
         "accuracy_usual": float(usual.mean()),
         "accuracy_difference_by_fold": (ours.accuracy - usual).tolist(),
         "best_distance_by_fold": (2 - 2 * ours.thresholds).tolist(),
         "accuracy_usual_loops_at_every_score": float(exact.mean()),
-        "explanation": "a grid of 0.01 passes over the best distance; the pairs between it and the grid differ",
+        "explanation": "the grid of 0.01 and every score differ only in the pairs between their thresholds: "
+        "with the usual loops over every score the accuracy is ours to the last digit",
     }
 
 
 def usual_accuracy(
     distances: NDArray[np.float64], same: NDArray[np.bool_], fold: NDArray[np.int64], grid: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The accuracy of each fold at the threshold of the grid that is best on the others, each tried in turn."""
-    found = np.zeros(FOLDS)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracy `(F,)` at the threshold of the grid that is best on the other folds, and TAR and FAR `(F, T, 2)`."""
+    found, curves = np.zeros(FOLDS), np.zeros((FOLDS, grid.size, 2))
     for name in range(FOLDS):
         held = fold == name
         tried = np.array([decided(t, distances[~held], same[~held])[2] for t in grid])
+        curves[name] = [decided(t, distances[held], same[held])[:2] for t in grid]
         found[name] = decided(grid[np.argmax(tried)], distances[held], same[held])[2]
-    return found
+    return found, curves
 
 
 def usual_tar(

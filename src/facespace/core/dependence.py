@@ -33,13 +33,15 @@ def people_variance(influence: ArrayLike, a: ArrayLike, b: ArrayLike | None = No
     """
     each = np.asarray(influence, np.float64)
     first, second, people = _numbered(a, b)
-    sums = np.bincount(first, each, people)
-    two = first != second
-    sums += np.bincount(second[two], each[two], people)
-    alone = float(each @ each)
     if people < 2:
         raise DataError("all trials are of one person: they do not show how people differ")
-    shared = float(sums @ sums - each[two] @ each[two]) * people / (people - 1)
+    two = first != second
+    sums = np.bincount(first, each, people) + np.bincount(second[two], each[two], people)
+    low, high = np.minimum(first[two], second[two]), np.maximum(first[two], second[two])
+    _, cell = np.unique(low * people + high, return_inverse=True)  # trials of the same two are in the sums of both
+    twice = np.bincount(cell, each[two])
+    shared = float(sums @ sums - twice @ twice) * people / (people - 1)
+    alone = float(each @ each)
     return max(shared, alone)
 
 

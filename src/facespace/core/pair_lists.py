@@ -3,7 +3,7 @@
 As in `resampling`, whoever is drawn w times counts w times: a genuine pair of person i w_i times, an impostor pair of i
 and j w_i w_j times. Where people come in few pairs, that counts the noise of impostor pairs three times over (Owen,
 "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007)): the variance of the replicates is too large by twice
-what drawing impostor pairs alone would give, which `spread` takes away.
+what drawing couples of two people alone would give, which `spread` takes away.
 
 A figure maps a list and weights `(B, P)` of its pairs, in the order of its scores, to values `(B,)`.
 """
@@ -181,8 +181,8 @@ def _spread(lists: list[PairList], figure: Figure, draws: int, seed: int) -> Spr
         rows = slice(start, min(start + block, draws))
         counts = _drawn(lists[0], rows.stop - start, rng)
         people[rows] = of([pairs.weights(counts) for pairs in lists])
-        times = rng.poisson(1.0, (rows.stop - start, lists[0].scores.size))  # of the pairs as given
-        noise[rows] = of([np.where(pairs.same, 1.0, times[:, pairs.order]) for pairs in lists])
+        times = _noise(lists[0], rows.stop - start, rng)
+        noise[rows] = of([times[:, pairs.order] for pairs in lists])
     wide = float(people.var())
     # No truth makes the people's draws more than three times too wide, in variance.
     true = max(wide - 2 * float(noise.var()), wide / 3)
@@ -199,6 +199,18 @@ def _drawn(pairs: PairList, count: int, rng: np.random.Generator) -> Floats:
         met = pairs.weights(counts[left]) > 0
         left = left[~((met & pairs.same).any(axis=1) & (met & ~pairs.same).any(axis=1))]
     return counts
+
+
+def _noise(pairs: PairList, count: int, rng: np.random.Generator) -> Floats:
+    """How often each pair counts `(count, P)`, as given: genuine ones once, those of the same two people as drawn."""
+    a, b = _as_given(pairs)
+    other = a != b
+    keys = np.minimum(a, b)[other] * pairs.people + np.maximum(a, b)[other]
+    cells, cell = np.unique(keys, return_inverse=True)
+    drawn = rng.integers(0, cells.size, (count, cells.size)) + cells.size * np.arange(count)[:, None]
+    times = np.ones((count, a.size))
+    times[:, other] = np.bincount(drawn.ravel(), minlength=count * cells.size).reshape(count, -1)[:, cell]
+    return times
 
 
 def _as_given(pairs: PairList) -> NDArray[np.int64]:

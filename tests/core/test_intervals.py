@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facespace.core import intervals
+from facespace.errors import Refused
 
 
 def tail(hits: int, trials: int, share: float) -> float:
@@ -116,3 +117,34 @@ def test_intervals_agree_with_scipy_where_it_is_installed() -> None:
         assert intervals.clopper_pearson(hits, trials) == pytest.approx((exact.low, exact.high), rel=1e-7)
         score = stats.binomtest(hits, trials).proportion_ci(0.95, "wilson")
         assert intervals.wilson(hits, trials) == pytest.approx((score.low, score.high), rel=1e-9)
+
+
+@given(st.integers(1, 300), st.data())
+def test_the_interval_of_a_share_needs_no_whole_number_of_trials(trials: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, trials))
+    assert intervals.wilson_share(hits / trials, trials) == intervals.wilson(hits, trials)
+    share, worth = hits / trials, trials / 1.7
+    for bound in intervals.wilson_share(share, worth):
+        assert abs(share - bound) == pytest.approx(1.959963984540054 * sqrt(bound * (1 - bound) / worth), abs=1e-9)
+
+
+def test_a_threshold_is_refused_below_thirty_expected_errors() -> None:
+    intervals.require_30(30_000, 1e-3)
+    intervals.require_30(300, 0.1)
+    with pytest.raises(Refused, match="29,999 pairs are too few") as refusal:
+        intervals.require_30(29_999, 1e-3)
+    assert "at least 30,000 pairs" in refusal.value.hint
+
+
+def test_thirty_errors_are_within_thirty_percent_in_nine_of_ten_cases() -> None:
+    """The claim of the rule: the exact 90 % interval of 30 errors among many lies within about 30 %."""
+    low, high = intervals.clopper_pearson(30, 300_000, 0.9)
+    assert low / 1e-4 == pytest.approx(0.7, abs=0.03)
+    assert high / 1e-4 == pytest.approx(1.35, abs=0.05)
+
+
+@given(st.integers(0, 25), st.integers(0, 25))
+def test_mcnemar_sums_the_coin_tosses_at_least_as_uneven(first: int, second: int) -> None:
+    tosses = first + second
+    uneven = [comb(tosses, k) for k in range(tosses + 1) if abs(2 * k - tosses) >= abs(first - second)]
+    assert intervals.mcnemar(first, second) == pytest.approx(sum(uneven) / 2**tosses, abs=1e-12)

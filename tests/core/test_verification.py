@@ -250,3 +250,49 @@ def test_a_fold_sees_the_curve_that_the_other_folds_have_alone(
         np.testing.assert_array_equal(curve.true_accepts, alone.true_accepts)
         np.testing.assert_array_equal(curve.false_accepts, alone.false_accepts)
         assert (curve.genuine, curve.impostors) == (alone.genuine, alone.impostors)
+
+
+@given(pairs(), st.integers(2, 6))
+def test_det_points_are_corners_and_no_point_of_the_curve_beats_them(
+    sample: tuple[list[float], list[bool], list[int]], points: int
+) -> None:
+    scores, same, _ = sample
+    curve = v.roc(scores, same)
+    fmr, fnmr = v.det(curve)
+    whole = list(zip(curve.far.tolist(), (1 - curve.tar).tolist(), strict=True))
+    best = {(f, n) for f, n in whole if not any(g <= f and m <= n and (g, m) != (f, n) for g, m in whole)}
+    assert list(zip(fmr.tolist(), fnmr.tolist(), strict=True)) == sorted(best)
+    few = list(zip(*(part.tolist() for part in v.det(curve, points)), strict=True))
+    assert len(few) <= max(points + 1, 1)
+    assert set(few) <= best
+
+
+@given(pairs(), st.sampled_from([0.25, 0.5, 1.0]))
+def test_fnmr_at_fmr_is_what_tar_leaves(sample: tuple[list[float], list[bool], list[int]], fmr: float) -> None:
+    scores, same, _ = sample
+    curve = v.roc(scores, same)
+    if 1 / same.count(False) <= fmr:
+        kept = [1 - curve.tar[k] for k in range(curve.tar.size) if curve.far[k] <= fmr]
+        assert v.fnmr_at_fmr(curve, fmr) == min(kept)
+
+
+@given(pairs(), st.data())
+def test_errors_after_discards_are_counted_again(
+    sample: tuple[list[float], list[bool], list[int]], data: st.DataObject
+) -> None:
+    scores, same, _ = sample
+    quality = [data.draw(st.integers(0, 5)) for _ in scores]
+    if same.count(False) < 2:
+        return
+    shares = [0.0, 0.1, 0.25, 0.5, 0.99, 1.0]
+    threshold, fnmr = v.error_versus_discard(scores, same, quality, 0.5, shares)
+    assert threshold == v.at_far(v.roc(scores, same), 0.5).threshold
+    genuine = [(q, s) for q, s, y in zip(quality, scores, same, strict=True) if y]
+    for share, got in zip(shares, fnmr, strict=True):
+        # Whole runs of the poorest quality, as many as make no more than the share.
+        limits = [q for q in range(7) if sum(p < q for p, _ in genuine) <= share * len(genuine) + 1e-9]
+        left = [s for q, s in genuine if q >= max(limits)]
+        if left:
+            assert got == pytest.approx(sum(not s >= threshold or s == -INF for s in left) / len(left), abs=1e-12)
+        else:
+            assert np.isnan(got)

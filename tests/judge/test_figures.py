@@ -40,6 +40,17 @@ def test_every_figure_agrees_with_slow_float64_code() -> None:
     one_percent = figures.val_at_far[FARS.index(1e-2)]
     assert one_percent.rate == pytest.approx(np.mean(val), abs=1e-12)
     assert one_percent.achieved_far == pytest.approx(np.mean(far), abs=1e-12)
+    whole, impostors = scores[same].astype(float), np.sort(scores[~same].astype(float))
+    for rate in figures.tar_at_far:
+        if rate.refused is None:
+            passed = [t for t in np.unique(scores.astype(float)) if (impostors >= t).mean() <= rate.far]
+            assert rate.rate == pytest.approx((whole >= min(passed)).mean(), abs=1e-12)
+            assert rate.achieved_far == pytest.approx((impostors >= min(passed)).mean(), abs=1e-12)
+    points = [(1.0, 0.0)] + [((impostors >= t).mean(), (whole < t).mean()) for t in np.unique(scores.astype(float))]
+    far, fnmr = np.array([*points, (0.0, 1.0)]).T
+    at = int(np.flatnonzero(far >= fnmr).max())  # the points run from accepting all to accepting none
+    share = (far[at] - fnmr[at]) / (far[at] - fnmr[at] - far[at + 1] + fnmr[at + 1])
+    assert figures.eer == pytest.approx(far[at] + share * (far[at + 1] - far[at]), abs=1e-12)
     wins = scores[same][:, None].astype(float) - scores[~same][None].astype(float)
     assert figures.auc == pytest.approx((np.sign(wins).mean() + 1) / 2, abs=1e-12)
 

@@ -133,7 +133,7 @@ def _impostors(reader: KeyReader, document: Any) -> ImpostorScores:
     known = reader.known(document, ImpostorScores, where[:-1])
     reader.needed(known, where, "levels", "scores", "stderr", "people")
     reader.whole(known, "people", 2, where)
-    lists = [reader.numbers(known, key, where) for key in ("levels", "scores", "stderr")]
-    if not lists[0] or len({len(values) for values in lists}) > 1:
+    levels, scores, stderr = (reader.numbers(known, key, where) for key in ("levels", "scores", "stderr"))
+    if not levels or not len(levels) == len(scores) == len(stderr):
         reader.fail(f"{where}scores", "must be as many as the levels and stderr, one or more")
-    return ImpostorScores(*lists, people=known["people"])
+    return ImpostorScores(levels, scores, stderr, known["people"])

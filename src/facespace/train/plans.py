@@ -229,7 +229,7 @@ CLAIMS = Plan(
     "claims",
     (
         _tuned("arcface_040", ArcFace(0.4), "cos(theta + 0.4)"),
-        _tuned("arcface", ArcFace(0.5), "cos(theta + 0.5)"),
+        _tuned("arcface_050", ArcFace(0.5), "cos(theta + 0.5)"),
         _tuned("arcface_055", ArcFace(0.55), "cos(theta + 0.55)"),
         _tuned("normface", NormFace(), "softmax on cosines, s = 24"),
         _tuned("intra", NormFace(), "NormFace with the intra term", auxiliary=(Intra(),)),
@@ -246,7 +246,7 @@ CLAIMS = Plan(
     ),
     1,
     (Variant("start", START, note="NormFace, what all but the triplets go on from"),),
-    _against("arcface", "arcface_040", "arcface_055", "arcface_intra_inter", "partial_fc")
+    _against("arcface_050", "arcface_040", "arcface_055", "arcface_intra_inter", "partial_fc")
     + _against("normface", "intra", "inter")
     + _against("cosface", "cosface_queue"),
 )

@@ -26,6 +26,7 @@ from facespace.data.folder import open_people
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Policy
 from facespace.judge.environment import describe_environment
+from facespace.judge.protocols import LabelledPhotos
 from facespace.judge.run import Failure, Progress, available_cores, embed_photos
 from facespace.models.card import OperatingPoint
 from facespace.models.matching import decision_point
@@ -38,18 +39,10 @@ _BLOCK = 100  # replicates at a time
 
 
 @dataclass(frozen=True)
-class ClusteringProtocol:
-    """Photos by name with their persons, `labels` int64 `(N,)`; `read` gives a photo's encoded bytes, in any thread."""
+class ClusteringProtocol(LabelledPhotos):
+    """All photos of a folder as one heap, to be sorted again."""
 
-    photos: tuple[str, ...]
-    labels: NDArray[np.int64]
-    read: Callable[[str], bytes]
     name: str = "clustering"
-
-    @property
-    def people(self) -> int:
-        """How many people there are."""
-        return len(np.unique(self.labels))
 
 
 class Share(NamedTuple):
@@ -143,7 +136,7 @@ def clustering(data: Path) -> ClusteringProtocol:
             hint="give fewer people",
             file=data,
         )
-    return ClusteringProtocol(tuple(photo.name for photo in people.photos), people.labels, people.read)
+    return ClusteringProtocol.of(people)
 
 
 def run_clustering(

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facespace.data.folder import PhotoRef, open_people
+from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError, UsageError
 
 FOLDS = 10
@@ -21,6 +22,25 @@ PAIRS_PER_FOLD = 300  # of each kind, as in LFW
 
 NamedPair = tuple[str, str, bool]
 """Two photos by name, and whether they show one person."""
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Photos by name with their persons, `labels` int64 `(N,)`; `read` gives a photo's encoded bytes, in any thread."""
+
+    photos: tuple[str, ...]
+    labels: NDArray[np.int64]
+    read: Callable[[str], bytes]
+
+    @classmethod
+    def of(cls, people: People) -> Self:
+        """All photos of a folder or tar."""
+        return cls(tuple(photo.name for photo in people.photos), people.labels, people.read)
+
+    @property
+    def people(self) -> int:
+        """How many people, or classes, there are."""
+        return len(np.unique(self.labels))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Made for faces and for any other images in a folder per class, such as birds or products.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from facespace.data.folder import open_people
 from facespace.errors import DataError
 from facespace.faces.detect import Policy
 from facespace.judge.environment import describe_environment
+from facespace.judge.protocols import LabelledPhotos
 from facespace.judge.run import Failure, Progress, available_cores, embed_photos
 
 KS = (1, 2, 4, 8, 10, 100, 1000)
@@ -28,18 +28,10 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class RetrievalProtocol:
-    """Photos by name with their persons, `labels` int64 `(N,)`; `read` gives a photo's encoded bytes, in any thread."""
+class RetrievalProtocol(LabelledPhotos):
+    """Every photo of a folder, each to ask for its like among the others."""
 
-    photos: tuple[str, ...]
-    labels: NDArray[np.int64]
-    read: Callable[[str], bytes]
     name: str = "retrieval"
-
-    @property
-    def people(self) -> int:
-        """How many people, or classes, there are."""
-        return len(np.unique(self.labels))
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ def retrieval(data: Path) -> RetrievalProtocol:
             hint="give a folder per person, or per class, with two images or more in it",
             file=data,
         )
-    return RetrievalProtocol(tuple(photo.name for photo in people.photos), people.labels, people.read)
+    return RetrievalProtocol.of(people)
 
 
 def run_retrieval(

@@ -22,8 +22,9 @@ Each error carries a `code` (stable, for programs), a `status` (exit status of t
 the file where there is one, and a `hint` that says what to do next.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 
 class FacespaceError(Exception):
@@ -141,3 +142,14 @@ class Refused(FacespaceError):
     """The data cannot support the claim, or a licence or consent forbids the use."""
 
     code, status = "refused", 7
+
+
+def check_choices(settings: object, kinds: Mapping[str, Any], of: str = "") -> None:
+    """UsageError, naming the choices, where a field of `settings` is not one of its `Literal` in `kinds`.
+
+    `of` stands before the field's name where that alone would not tell whose it is.
+    """
+    for name, kind in kinds.items():
+        value = getattr(settings, name)
+        if value not in get_args(kind):
+            raise UsageError(f"{of}{name} = {value!r} is unknown", hint=f"one of {', '.join(get_args(kind))}")

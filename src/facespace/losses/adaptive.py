@@ -6,12 +6,12 @@ step (`memory`) are kept by the head, in its state. Angles are radians.
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from facespace.errors import UsageError
+from facespace.errors import UsageError, check_choices
 from facespace.losses.margins import PastPi, SphereFace, checked_fraction, full_precision, margined_cosine
 
 Memory = dict[str, Tensor]
@@ -181,8 +181,7 @@ class MagFace(Adaptive):
         (low, high), (short, long) = self.margins, self.norms
         if not (0 <= low <= high < math.pi / 2 and 0 < short < long < math.inf and 0 <= self.pull < math.inf):
             raise UsageError(f"no such margin: {self}", hint="0 <= margins rising < pi/2, 0 < norms rising, pull >= 0")
-        if self.past_pi not in get_args(PastPi):
-            raise UsageError(f"past_pi = {self.past_pi!r} is unknown", hint=f"one of {', '.join(get_args(PastPi))}")
+        check_choices(self, {"past_pi": PastPi})
 
     def margin(self, norms: Tensor) -> Tensor:
         """m(‖f‖), with its slope."""

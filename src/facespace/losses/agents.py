@@ -5,13 +5,13 @@ Embeddings and class rows are normalised here; their gradients reach both.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facespace.errors import UsageError
+from facespace.errors import UsageError, check_choices
 from facespace.losses.margins import angle
 from facespace.losses.term import Auxiliary, Term, require_positive
 
@@ -80,7 +80,7 @@ class Inter:
 
     def __post_init__(self) -> None:
         require_positive(self)
-        _check_option("anchors", self.anchors, get_args(Anchors))
+        check_choices(self, {"anchors": Anchors})
 
     def module(self, classes: int, dim: int) -> RowTerm:
         """See `Auxiliary.module`."""
@@ -111,7 +111,7 @@ class AgentContrastive:
     reads_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_agent(self, self.margin, self.negatives)
+        _check_agent(self, self.margin)
 
     def module(self, classes: int, dim: int) -> RowTerm:
         """See `Auxiliary.module`."""
@@ -139,7 +139,7 @@ class AgentTriplet:
     reads_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_agent(self, self.margin, self.negatives)
+        _check_agent(self, self.margin)
 
     def module(self, classes: int, dim: int) -> RowTerm:
         """See `Auxiliary.module`."""
@@ -165,13 +165,8 @@ def _short_of(wanted: Tensor, distances: Tensor, negatives: Negatives) -> Tensor
     return (wanted[:, None] - distances).clamp(min=0).sum(1)
 
 
-def _check_agent(settings: Auxiliary, margin: float, negatives: str) -> None:
+def _check_agent(settings: Auxiliary, margin: float) -> None:
     require_positive(settings, "margin")
     if margin > 4:
         raise UsageError(f"{settings.name} with margin = {margin}", hint="squared distances end at 4")
-    _check_option("negatives", negatives, get_args(Negatives))
-
-
-def _check_option(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise UsageError(f"{name} = {value!r} is unknown", hint=f"one of {', '.join(options)}")
+    check_choices(settings, {"negatives": Negatives})

@@ -6,13 +6,13 @@ alone are here, those against class rows in `agents`.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facespace.errors import UsageError
+from facespace.errors import UsageError, check_choices
 from facespace.losses.agents import AgentContrastive, AgentTriplet, Inter, Intra
 from facespace.losses.term import Auxiliary, Term, require_positive
 
@@ -61,8 +61,7 @@ class Center:
         require_positive(self, "alpha")
         if self.alpha > 1:
             raise UsageError(f"centres with alpha = {self.alpha} overshoot", hint="0 < alpha <= 1")
-        if self.reduction not in get_args(Reduction):
-            raise UsageError(f"reduction = {self.reduction!r} is unknown", hint="mean or sum")
+        check_choices(self, {"reduction": Reduction})
 
     def module(self, classes: int, dim: int) -> "CenterTerm":
         """See `Auxiliary.module`."""

@@ -12,14 +12,14 @@ the whole queue, whose embeddings stand still. So no gradient of an old embeddin
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from facespace.errors import UsageError
+from facespace.errors import UsageError, check_choices
 from facespace.losses import classes
 from facespace.losses.head import Classifier, HeadOutput, MarginHead
 from facespace.losses.margins import full_precision
@@ -55,10 +55,7 @@ class Memory:
     def __post_init__(self) -> None:
         if self.size < 0 or self.after_steps < 0:
             raise UsageError(f"a queue of {self.size} after {self.after_steps} steps", hint="both must be >= 0")
-        for name, options in (("start", Start), ("vectors", Vectors), ("rows", Rows)):
-            if getattr(self, name) not in get_args(options):
-                hint = f"one of {', '.join(get_args(options))}"
-                raise UsageError(f"{name} = {getattr(self, name)!r} is unknown", hint=hint)
+        check_choices(self, {"start": Start, "vectors": Vectors, "rows": Rows})
         if self.restore and not self.compensate:
             raise UsageError("nothing to restore without compensation", hint="compensate=True, or restore=False")
         if not self.batch and self.size == 0:

@@ -7,14 +7,14 @@ E is estimated by the mean over the last batches (Kim et al., CVPR 2020, section
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facespace.errors import UsageError
+from facespace.errors import UsageError, check_choices
 from facespace.losses.head import HeadOutput
 from facespace.losses.margins import full_precision
 from facespace.models.nets.groupface import Grouped
@@ -41,10 +41,7 @@ class GroupLabels:
     """Training batches in which E[p] is gathered and this loss left out: for a training without pretrained weights."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("mode", LabelMode), ("expectation", Expectation)):
-            if getattr(self, name) not in get_args(kind):
-                hint = f"one of {', '.join(get_args(kind))}"
-                raise UsageError(f"group labels: {name} = {getattr(self, name)!r} is unknown", hint=hint)
+        check_choices(self, {"mode": LabelMode, "expectation": Expectation}, "group labels: ")
         if self.window < 1 or not 0 < self.weight < math.inf or self.after_steps < 0:
             raise UsageError("group labels: window >= 1, weight > 0, after_steps >= 0")
 

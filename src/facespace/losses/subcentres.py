@@ -7,13 +7,13 @@ from scratch on the rest (Deng et al., Sub-center ArcFace, ECCV 2020, section 3.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facespace.errors import DataError, UsageError
+from facespace.errors import DataError, UsageError, check_choices
 
 Dominance = Literal["count", "mean_cosine"]
 """Which sub-centre stands for a class: the one nearest to most of its photos (the paper), or the one with the highest
@@ -42,10 +42,7 @@ class DropSettings:
     def __post_init__(self) -> None:
         if not 0 < self.cut_deg < 180:
             raise UsageError(f"cut_deg = {self.cut_deg} cuts nothing", hint="give degrees between 0 and 180")
-        for name, options in (("dominance", Dominance), ("boundary", Boundary)):
-            if getattr(self, name) not in get_args(options):
-                hint = f"one of {', '.join(get_args(options))}"
-                raise UsageError(f"{name} = {getattr(self, name)!r} is unknown", hint=hint)
+        check_choices(self, {"dominance": Dominance, "boundary": Boundary})
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,14 @@ has no positive, so it is never an anchor (`data.sampler.FaceNetBatches` draws t
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facespace.errors import DataError, UsageError
+from facespace.errors import DataError, UsageError, check_choices
 from facespace.losses.head import HeadOutput
 from facespace.losses.margins import full_precision
 
@@ -84,10 +84,7 @@ class Triplet:
     """Where semi-hard ends."""
 
     def __post_init__(self) -> None:
-        for name, options in _OPTIONS.items():
-            if getattr(self, name) not in get_args(options):
-                hint = f"one of {', '.join(get_args(options))}"
-                raise UsageError(f"{name} = {getattr(self, name)!r} is unknown", hint=hint)
+        check_choices(self, _OPTIONS)
         if not 0 < self.alpha <= LARGEST[self.metric]:
             hint = f"0 < alpha <= {LARGEST[self.metric]:.4g}"
             raise UsageError(f"alpha = {self.alpha} is no margin for {self.metric}", hint=hint)

@@ -7,13 +7,13 @@ v + v^G, with v^G the expectation over the groups (soft) or that of the most pro
 
 import contextlib
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facespace.errors import ModelError, UsageError
+from facespace.errors import ModelError, UsageError, check_choices
 
 Mode = Literal["soft", "hard"]
 """`soft`: all groups, weighed by their probabilities; `hard`: the most probable group alone."""
@@ -79,10 +79,7 @@ class Groups:
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise UsageError(f"groups: {name} = {value!r} must be a whole number {least}..{most}")
-        for name, kind in CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                hint = f"one of {', '.join(get_args(kind))}"
-                raise UsageError(f"groups: {name} = {getattr(self, name)!r} is unknown", hint=hint)
+        check_choices(self, CHOICES, "groups: ")
         for name in ("shared_relu", "straight_through", "through_v", "through_p", "aware"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"groups: {name} = {getattr(self, name)!r} must be true or false")

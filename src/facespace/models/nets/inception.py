@@ -8,13 +8,13 @@ lie on those of the convolutions beside them. Convolutions have biases and no ba
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facespace.errors import UsageError
+from facespace.errors import UsageError, check_choices
 
 Norm = Literal["lrn", "none", "bn"]
 """`lrn`: GoogLeNet's local response normalisation where the tables say norm; `none`: nothing; `bn`: nothing there, but
@@ -41,10 +41,7 @@ class Options:
     """Added under that root: its slope at an empty window would be infinite."""
 
     def __post_init__(self) -> None:
-        for name, options in (("norm", Norm), ("inside", Inside)):
-            if getattr(self, name) not in get_args(options):
-                hint = f"one of {', '.join(get_args(options))}"
-                raise UsageError(f"{name} = {getattr(self, name)!r} is unknown", hint=hint)
+        check_choices(self, {"norm": Norm, "inside": Inside})
         if not 0 < self.eps < 1:
             raise UsageError(f"eps = {self.eps} keeps no root from zero", hint="a small positive number, such as 1e-8")
 

@@ -98,7 +98,7 @@ def measured(data: Path, start: Path, steps: int) -> tuple[dict[str, Any], str]:
     }
     lines = [Series(name, ages, [a.mean() for a in values]) for name, values in errors.items()]
     top = max(float(a.mean()) for values in errors.values() for a in values)
-    up = Axis("mean angle to the face embedded anew, degrees", 0, 1.1 * top)
+    up = Axis("mean angle to the face now, degrees", 0, 1.1 * top)
     return document, line_chart("Error of queued embeddings", Axis("age in steps", 0, int(ages[-1])), up, lines)
 
 

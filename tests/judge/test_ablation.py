@@ -83,7 +83,7 @@ def test_accuracy_on_lfw_is_drawn_by_folds() -> None:
     first, second = rng.integers(0, len(LABELS), (2, 400))
     same, folds = LABELS[first] == LABELS[second], np.arange(400) % 5
     same[:50] = True  # enough of both kinds in each fold
-    protocol = PairProtocol("lfw", (), PEOPLE, first, second, same, folds, lambda name: b"")
+    protocol = PairProtocol("lfw", (), LABELS, first, second, same, folds, lambda name: b"")
     values = measure_lfw(vectors, protocol, replicates=300)[LFW]
     scores = np.einsum("nd,nd->n", vectors[first], vectors[second])
     accuracy = verification.over_folds(scores, same, folds, verification.best_threshold).accuracy

@@ -5,7 +5,7 @@ A protocol is decided before any photo is read: the pairs, their folds, and wher
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -47,19 +47,24 @@ class LabelledPhotos:
 class PairProtocol:
     """Pairs of photos in folds; `first` and `second` int64 `(P,)` point into `photos`, each photo once.
 
-    `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `read`
-    gives the encoded bytes of a photo by name and may be called from several threads. `people` is None where the data
-    name nobody.
+    `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `labels`
+    int64 `(N,)` say whose each photo is, None where the data name nobody. `read` gives the encoded bytes of a photo by
+    name and may be called from several threads.
     """
 
     name: str
     photos: tuple[str, ...]
-    people: int | None
+    labels: NDArray[np.int64] | None
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     same: NDArray[np.bool_]
     folds: NDArray[np.int64]
     read: Callable[[str], bytes]
+
+    @property
+    def people(self) -> int | None:
+        """How many people there are; None where the data name nobody."""
+        return None if self.labels is None else len(np.unique(self.labels))
 
 
 def lfw(pairs: Path, data: Path, folds: str | None = None) -> PairProtocol:
@@ -80,7 +85,8 @@ def lfw(pairs: Path, data: Path, folds: str | None = None) -> PairProtocol:
             hint="give the data that belong to the list, or choose the folds they hold with --folds",
             file=data,
         )
-    return _protocol("lfw", {fold: listed[fold - 1] for fold in chosen}, by_stem, people.read)
+    pairs_of = {fold: listed[fold - 1] for fold in chosen}
+    return from_names("lfw", *_in_turn(pairs_of), by_stem, people.read)
 
 
 def read_lfw_pairs(path: Path) -> list[list[NamedPair]]:
@@ -151,7 +157,7 @@ def made_pairs(photos: Sequence[PhotoRef], read: Callable[[str], bytes], seed: i
         groups = [of_person[name] for name in names]
         genuine = _genuine(groups, rng)
         folds[number] = genuine + _impostors(groups, len(genuine), rng)
-    return _protocol("folder", folds, {photo.name: photo for photo in photos}, read)
+    return from_names("folder", *_in_turn(folds), {photo.name: photo for photo in photos}, read)
 
 
 def _deal(of_person: dict[str, list[PhotoRef]], rng: np.random.Generator) -> list[list[str]]:
@@ -208,19 +214,32 @@ def _any(group: list[PhotoRef], rng: np.random.Generator) -> str:
     return group[int(rng.integers(len(group)))].name
 
 
-def _protocol(
-    name: str, folds: dict[int, list[NamedPair]], photos: dict[str, PhotoRef], read: Callable[[str], bytes]
+def _in_turn(folds: dict[int, list[NamedPair]]) -> tuple[list[NamedPair], list[int]]:
+    """The pairs of all folds, and the fold of each."""
+    return [pair for pairs in folds.values() for pair in pairs], [fold for fold, pairs in folds.items() for _ in pairs]
+
+
+def from_names(
+    name: str,
+    pairs: Sequence[NamedPair],
+    folds: Sequence[int],
+    photos: Mapping[str, PhotoRef],
+    read: Callable[[str], bytes],
 ) -> PairProtocol:
-    """Pairs by name as pairs by position; photos stand in the order of their first use."""
-    pairs = [(a, b, same, fold) for fold, pairs in folds.items() for a, b, same in pairs]
-    used = {key: position for position, key in enumerate(dict.fromkeys(key for a, b, _, _ in pairs for key in (a, b)))}
+    """Pairs by name as pairs by position, where `photos` has all names; photos stand in the order of their first use.
+
+    A photo may have several names.
+    """
+    found = [(photos[a].name, photos[b].name) for a, b, _ in pairs]
+    used = {photo: at for at, photo in enumerate(dict.fromkeys(photo for pair in found for photo in pair))}
+    person_of = {photo.name: photo.person for photo in photos.values()}
     return PairProtocol(
         name,
-        photos=tuple(photos[key].name for key in used),
-        people=len({photos[key].person for key in used}),
-        first=np.array([used[a] for a, _, _, _ in pairs], dtype=np.int64),
-        second=np.array([used[b] for _, b, _, _ in pairs], dtype=np.int64),
-        same=np.array([same for _, _, same, _ in pairs], dtype=bool),
-        folds=np.array([fold for _, _, _, fold in pairs], dtype=np.int64),
+        photos=tuple(used),
+        labels=np.unique([person_of[photo] for photo in used], return_inverse=True)[1].astype(np.int64),
+        first=np.array([used[a] for a, _ in found], dtype=np.int64),
+        second=np.array([used[b] for _, b in found], dtype=np.int64),
+        same=np.array([same for _, _, same in pairs], dtype=bool),
+        folds=np.array(folds, dtype=np.int64),
         read=read,
     )

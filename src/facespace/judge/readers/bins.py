@@ -20,7 +20,7 @@ def bin_pairs(path: Path) -> PairProtocol:
     """The pairs of a `.bin`, in ten folds one after the other, as the code that made these files judges them.
 
     A photo that stands in several pairs is read once. Nothing in the file is run (see `pickled`). The set names nobody,
-    so the number of people is unknown. Raises DataError where the file is damaged, too large or no such set.
+    so whose a photo is stays unknown. Raises DataError where the file is damaged, too large or no such set.
     """
     images, same = _content(path)
     place: dict[bytes, int] = {}
@@ -29,7 +29,7 @@ def bin_pairs(path: Path) -> PairProtocol:
     return PairProtocol(
         path.stem,
         photos=tuple(f"{number:06d}" for number in kept.tolist()),
-        people=None,
+        labels=None,
         first=positions[0::2],
         second=positions[1::2],
         same=np.array(same, dtype=bool),

@@ -2,15 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 
-from facespace.data.folder import People, open_people
+from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError
-from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol
+from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, from_names
 
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -35,7 +35,7 @@ def csv_pairs(pairs: Path, data: Path) -> PairProtocol:
     if folds and not any(folds):
         folds = _dealt([same for _, _, same in named])
     people = open_people(data)
-    return _protocol("pairs", named, folds, {photo.name: photo.name for photo in people.photos}, people, pairs)
+    return _protocol("pairs", named, folds, {photo.name: photo for photo in people.photos}, people, pairs)
 
 
 def cfp(data: Path, kind: Literal["FF", "FP"]) -> PairProtocol:
@@ -57,8 +57,8 @@ def cfp(data: Path, kind: Literal["FF", "FP"]) -> PairProtocol:
             named += found
             folds += [fold] * len(found)
     people = open_people(data / "Data" / "Images")
-    photos = {photo.name: photo.name for photo in people.photos}
-    return _protocol(f"cfp-{kind.lower()}", named, folds, photos, people, protocol, lambda name: name.split("/")[0])
+    photos = {photo.name: PhotoRef(photo.name.split("/")[0], photo.name) for photo in people.photos}
+    return _protocol(f"cfp-{kind.lower()}", named, folds, photos, people, protocol)
 
 
 def rfw(pairs: Path, data: Path) -> PairProtocol:
@@ -69,7 +69,7 @@ def rfw(pairs: Path, data: Path) -> PairProtocol:
     named = [_rfw_pair(line, at, pairs) for at, line in enumerate(_text(pairs).splitlines(), 1) if line.strip()]
     folds = [fold for fold, part in enumerate(np.array_split(np.arange(len(named)), FOLDS), 1) for _ in part]
     people = open_people(data)
-    photos = {photo.name.rpartition(".")[0]: photo.name for photo in people.photos}
+    photos = {photo.name.rpartition(".")[0]: photo for photo in people.photos}
     return _protocol(pairs.stem, named, folds, photos, people, pairs)
 
 
@@ -127,27 +127,16 @@ def _dealt(same: Sequence[bool]) -> list[int]:
 
 def _protocol(
     name: str,
-    pairs: Sequence[NamedPair],
+    named: Sequence[NamedPair],
     folds: Sequence[int],
-    photos: dict[str, str],
+    photos: dict[str, PhotoRef],
     people: People,
-    listed: Path,
-    person: Callable[[str], str] = lambda name: name.rpartition("/")[0],
+    pairs: Path,
 ) -> PairProtocol:
-    """Pairs of names in the list as pairs by position; `photos` gives each name in the list its name in the data."""
-    used = {key: at for at, key in enumerate(dict.fromkeys(key for a, b, _ in pairs for key in (a, b)))}
-    missing = sorted(used.keys() - photos.keys())
+    """Pairs of names in the list; `photos` knows them. Raises DataError where photos are missing."""
+    wanted = {key for a, b, _ in named for key in (a, b)}
+    missing = sorted(wanted - photos.keys())
     if missing:
-        what = f"{len(missing)} of the {len(used)} photos named by {listed.name} are missing, first {missing[0]}"
+        what = f"{len(missing)} of the {len(wanted)} photos named by {pairs.name} are missing, first {missing[0]}"
         raise DataError(what, hint="give the data that belong to the list", file=people.root)
-    names = tuple(photos[key] for key in used)
-    return PairProtocol(
-        name,
-        photos=names,
-        people=len({person(photo) for photo in names}),
-        first=np.array([used[a] for a, _, _ in pairs], np.int64),
-        second=np.array([used[b] for _, b, _ in pairs], np.int64),
-        same=np.array([same for _, _, same in pairs], bool),
-        folds=np.array(folds, np.int64),
-        read=people.read,
-    )
+    return from_names(name, named, folds, photos, people.read)

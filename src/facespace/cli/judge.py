@@ -6,41 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facespace.cli import options, shell
+from facespace.cli import options, protocols, shell
 from facespace.errors import BadCard, UsageError
 
 if TYPE_CHECKING:
-    from facespace.judge.clustering import ClusteringProtocol
     from facespace.judge.compatibility import CompatibilityEvaluation, Gap
     from facespace.judge.figures import Figures, RateAtFar
-    from facespace.judge.identification import Enrolment, IdentificationProtocol
-    from facespace.judge.protocols import PairProtocol
-    from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol
+    from facespace.judge.retrieval import RetrievalEvaluation
     from facespace.judge.run import Evaluation
     from facespace.models.embedder import NetEmbedder
     from facespace.models.flipped import Flipped
-
-
-class ProtocolName(StrEnum):
-    """What is asked of the model: pairs from a list or made from a folder, or to find the like of every photo."""
-
-    lfw = "lfw"
-    pairs = "pairs"
-    bin = "bin"
-    cfp_ff = "cfp-ff"
-    cfp_fp = "cfp-fp"
-    rfw = "rfw"
-    folder = "folder"
-    retrieval = "retrieval"
-    clustering = "clustering"
-    identification = "identification"
-
-
-class Pick(StrEnum):
-    """Which photos enrol a person."""
-
-    first = "first"
-    drawn = "drawn"
 
 
 class Ties(StrEnum):
@@ -65,28 +40,15 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name of a model, or path to .onnx or .safetensors weights.")],
     data: Annotated[Path, typer.Option(help="Photos: a folder person/photo.jpg, or a tar of one.")],
-    protocol: Annotated[
-        ProtocolName | None,
-        typer.Option(
-            help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and "
-            "cfp-fp CFP's folder, given as --data; folder makes pairs of any people; retrieval looks for the like of "
-            "every photo among all others; identification searches a gallery of some of the people."
-        ),
-    ] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")
-    ] = None,
-    folds: Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")] = None,
-    seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes, and who is enrolled.")] = 0,
-    enrol: Annotated[int, typer.Option(min=1, help="Identification: photos that enrol a person.")] = 1,
-    pick: Annotated[Pick, typer.Option(help="Identification: the first of them by name, or drawn.")] = Pick.first,
-    nonmates: Annotated[
-        float, typer.Option(min=0, max=1, help="Identification: share of the people who are not enrolled.")
-    ] = 0.5,
-    rank: Annotated[int, typer.Option(min=1, help="Identification: the mate must be among so many candidates.")] = 1,
-    distractors: Annotated[
-        Path | None, typer.Option(help="Identification: another folder or tar, whose people stand in the gallery.")
-    ] = None,
+    protocol: protocols.Protocol = None,
+    pairs: protocols.Pairs = None,
+    folds: protocols.Folds = None,
+    seed: protocols.Seed = 0,
+    enrol: protocols.Enrol = 1,
+    pick: protocols.PickOption = protocols.Pick.first,
+    nonmates: protocols.Nonmates = 0.5,
+    rank: protocols.Rank = 1,
+    distractors: protocols.Distractors = None,
     groups: Annotated[
         Path | None,
         typer.Option(help="A CSV of person (or photo) and any other columns, such as age: errors for each group."),
@@ -128,15 +90,20 @@ def evaluate(
     from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
     from facespace.judge.compatibility import run_compatibility
     from facespace.judge.groups import as_json, pair_differentials, read_groups
-    from facespace.judge.identification import IdentificationEvaluation, IdentificationProtocol, run_identification
+    from facespace.judge.identification import (
+        Enrolment,
+        IdentificationEvaluation,
+        IdentificationProtocol,
+        run_identification,
+    )
     from facespace.judge.measures import recipe_of
     from facespace.judge.report import PICTURES, check_report, write_report
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
     from facespace.models.shelf import find_weights
 
-    enrolment = _enrolment(protocol, seed, distractors, photos=enrol, pick=pick.value, nonmates=nonmates, rank=rank)
-    chosen = _protocol(protocol, data, pairs, folds, seed, enrolment, distractors)
+    enrolment = Enrolment(enrol, pick.value, nonmates, rank, seed)
+    chosen = protocols.open_protocol(protocol, protocols.Asked(data, pairs, folds, seed, enrolment, distractors))
     if report and compatible_with:
         raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
     if report:
@@ -188,21 +155,6 @@ def evaluate(
         _print_compatibility(result)
 
 
-def _enrolment(
-    protocol: ProtocolName | None, seed: int, distractors: Path | None, **settings: Any
-) -> "Enrolment | None":
-    """Who is enrolled; None for another protocol, which refuses such settings."""
-    from facespace.judge.identification import Enrolment
-
-    enrolment = Enrolment(**settings, seed=seed)
-    if protocol is ProtocolName.identification:
-        return enrolment
-    if distractors or enrolment != Enrolment(seed=seed):
-        names = "--enrol, --pick, --nonmates, --rank and --distractors belong to the protocol identification"
-        raise UsageError(names, hint="leave them out, or --protocol identification")
-    return None
-
-
 def _check_retrieval(report: Path | None, compatible_with: str | None, ties: Ties) -> None:
     """UsageError for options that make sense for pairs alone."""
     if report:
@@ -234,44 +186,6 @@ def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmb
     return options.open_embedder(
         name, threads=1, device=device, channels=None, mean=None, std=None, commercial=commercial
     )
-
-
-def _protocol(
-    name: ProtocolName | None,
-    data: Path,
-    pairs: Path | None,
-    folds: str | None,
-    seed: int,
-    enrolment: "Enrolment | None",
-    distractors: Path | None,
-) -> "PairProtocol | RetrievalProtocol | ClusteringProtocol | IdentificationProtocol":
-    """The named protocol; unnamed, a list of pairs means LFW's. Contradicting settings are refused."""
-    from facespace.judge.clustering import clustering
-    from facespace.judge.identification import identification
-    from facespace.judge.protocols import folder, lfw
-    from facespace.judge.readers.bins import bin_pairs
-    from facespace.judge.readers.lists import cfp, csv_pairs, rfw
-    from facespace.judge.retrieval import retrieval
-
-    if name in (ProtocolName.pairs, ProtocolName.rfw):
-        if pairs is None or folds:
-            raise UsageError(f"the protocol {name.value} takes a whole list", hint="add --pairs, leave out --folds")
-        return csv_pairs(pairs, data) if name is ProtocolName.pairs else rfw(pairs, data)
-    if (name or ProtocolName.lfw) is ProtocolName.lfw and pairs:
-        return lfw(pairs, data, folds)
-    if name is ProtocolName.lfw:
-        raise UsageError("the protocol lfw needs its list of pairs", hint="add --pairs pairs.txt")
-    if pairs or folds:
-        raise UsageError("--pairs and --folds belong to the protocol lfw", hint="leave them out, or --protocol lfw")
-    if enrolment:
-        return identification(data, enrolment, distractors)
-    if name is ProtocolName.bin:
-        return bin_pairs(data)
-    if name in (ProtocolName.cfp_ff, ProtocolName.cfp_fp):
-        return cfp(data, "FF" if name is ProtocolName.cfp_ff else "FP")
-    if name is ProtocolName.clustering:
-        return clustering(data)
-    return retrieval(data) if name is ProtocolName.retrieval else folder(data, seed)
 
 
 def _print(result: "Evaluation") -> None:

@@ -1,0 +1,193 @@
+"""The protocols of `facespace evaluate` by name, each with the options that belong to it and the room that opens it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facespace.errors import UsageError
+
+if TYPE_CHECKING:
+    from facespace.judge.clustering import ClusteringProtocol
+    from facespace.judge.identification import Enrolment, IdentificationProtocol
+    from facespace.judge.protocols import PairProtocol
+    from facespace.judge.retrieval import RetrievalProtocol
+
+    AnyProtocol = PairProtocol | RetrievalProtocol | ClusteringProtocol | IdentificationProtocol
+
+
+class ProtocolName(StrEnum):
+    """What is asked of the model: pairs from a list or made from a folder, or to find the like of every photo."""
+
+    lfw = "lfw"
+    pairs = "pairs"
+    bin = "bin"
+    cfp_ff = "cfp-ff"
+    cfp_fp = "cfp-fp"
+    rfw = "rfw"
+    folder = "folder"
+    retrieval = "retrieval"
+    clustering = "clustering"
+    identification = "identification"
+
+
+class Pick(StrEnum):
+    """Which photos enrol a person."""
+
+    first = "first"
+    drawn = "drawn"
+
+
+Protocol = Annotated[
+    ProtocolName | None,
+    typer.Option(
+        help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and "
+        "cfp-fp CFP's folder, given as --data; folder makes pairs of any people; retrieval looks for the like of "
+        "every photo among all others; identification searches a gallery of some of the people."
+    ),
+]
+Pairs = Annotated[Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")]
+Folds = Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")]
+Seed = Annotated[int, typer.Option(help="Which pairs the protocol folder makes, and who is enrolled.")]
+Enrol = Annotated[int, typer.Option(min=1, help="Identification: photos that enrol a person.")]
+PickOption = Annotated[Pick, typer.Option("--pick", help="Identification: the first of them by name, or drawn.")]
+Nonmates = Annotated[
+    float, typer.Option(min=0, max=1, help="Identification: share of the people who are not enrolled.")
+]
+Rank = Annotated[int, typer.Option(min=1, help="Identification: the mate must be among so many candidates.")]
+Distractors = Annotated[
+    Path | None, typer.Option(help="Identification: another folder or tar, whose people stand in the gallery.")
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say of a protocol."""
+
+    data: Path
+    pairs: Path | None
+    folds: str | None
+    seed: int
+    enrolment: "Enrolment"
+    distractors: Path | None
+
+    def given(self) -> set[str]:
+        """Options that stand in the command and belong to some protocols only."""
+        from facespace.judge.identification import Enrolment
+
+        own, plain = self.enrolment, Enrolment(seed=self.enrolment.seed)
+        stand = {
+            "--pairs": self.pairs is not None,
+            "--folds": self.folds is not None,
+            "--enrol": own.photos != plain.photos,
+            "--pick": own.pick != plain.pick,
+            "--nonmates": own.nonmates != plain.nonmates,
+            "--rank": own.rank != plain.rank,
+            "--distractors": self.distractors is not None,
+        }
+        return {option for option, stands in stand.items() if stands}
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a protocol is opened; `takes` are the options that belong to it, `needs` those it cannot do without."""
+
+    opens: "Callable[[Asked], AnyProtocol]"
+    takes: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
+
+
+def open_protocol(name: ProtocolName | None, asked: Asked) -> "AnyProtocol":
+    """The named protocol; unnamed, a list of pairs means LFW's. UsageError for options that are not the protocol's."""
+    name = name or (ProtocolName.lfw if asked.pairs else ProtocolName.folder)
+    row, given = PROTOCOLS[name], asked.given()
+    for option in sorted(row.needs - given):
+        raise UsageError(f"the protocol {name.value} needs {option}", hint=f"add {option}")
+    for option in sorted(given - row.takes - row.needs):
+        others = ", ".join(key.value for key, other in PROTOCOLS.items() if option in other.takes | other.needs)
+        hint = f"leave {option} out, or choose such a protocol"
+        raise UsageError(f"{option} belongs to {others}, not to the protocol {name.value}", hint=hint)
+    return row.opens(asked)
+
+
+def _lfw(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.protocols import lfw
+
+    assert asked.pairs
+    return lfw(asked.pairs, asked.data, asked.folds)
+
+
+def _csv(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.lists import csv_pairs
+
+    assert asked.pairs
+    return csv_pairs(asked.pairs, asked.data)
+
+
+def _bin(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.bins import bin_pairs
+
+    return bin_pairs(asked.data)
+
+
+def _cfp_ff(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.lists import cfp
+
+    return cfp(asked.data, "FF")
+
+
+def _cfp_fp(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.lists import cfp
+
+    return cfp(asked.data, "FP")
+
+
+def _rfw(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.lists import rfw
+
+    assert asked.pairs
+    return rfw(asked.pairs, asked.data)
+
+
+def _folder(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.protocols import folder
+
+    return folder(asked.data, asked.seed)
+
+
+def _retrieval(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.retrieval import retrieval
+
+    return retrieval(asked.data)
+
+
+def _clustering(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.clustering import clustering
+
+    return clustering(asked.data)
+
+
+def _identification(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.identification import identification
+
+    return identification(asked.data, asked.enrolment, asked.distractors)
+
+
+_LIST = frozenset({"--pairs"})
+_ENROLMENT = frozenset({"--enrol", "--pick", "--nonmates", "--rank", "--distractors"})
+
+PROTOCOLS = {
+    ProtocolName.lfw: Row(_lfw, takes=frozenset({"--folds"}), needs=_LIST),
+    ProtocolName.pairs: Row(_csv, needs=_LIST),
+    ProtocolName.bin: Row(_bin),
+    ProtocolName.cfp_ff: Row(_cfp_ff),
+    ProtocolName.cfp_fp: Row(_cfp_fp),
+    ProtocolName.rfw: Row(_rfw, needs=_LIST),
+    ProtocolName.folder: Row(_folder),
+    ProtocolName.retrieval: Row(_retrieval),
+    ProtocolName.clustering: Row(_clustering),
+    ProtocolName.identification: Row(_identification, takes=_ENROLMENT),
+}

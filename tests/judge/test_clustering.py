@@ -14,7 +14,7 @@ from facespace.core.partitions import adjusted_rand_index, bcubed, normalised_mu
 from facespace.core.scores import unit_vectors
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Aligned
-from facespace.judge.clustering import ClusteringProtocol, clustering, run_clustering
+from facespace.judge.clustering import STEPS, ClusteringProtocol, clustering, run_clustering
 
 
 class Colours:
@@ -89,6 +89,20 @@ def test_the_threshold_is_the_models_own_unless_one_is_given() -> None:
     assert given.found > own.found
 
 
+def test_the_curves_over_thresholds_are_runs_at_these_thresholds() -> None:
+    """From one cluster to all apart."""
+    protocol, content = protocol_of(6)
+    content["p00/0.png"] = b"not an image"
+    result = run_clustering(protocol, Colours(), Aligned(), threads=1)
+    rows = result.by_threshold
+    assert (rows[0].clusters, rows[-1].clusters, len(rows)) == (2, 24, STEPS)  # the photo without a face is alone
+    for row in rows[::6]:
+        one = run_clustering(protocol, Colours(), Aligned(), threshold=row.threshold, threads=1)
+        expected = (one.found, one.pairwise.f.value, one.bcubed.f.value, one.nmi, one.ari)
+        assert (row.clusters, row.pairwise_f, row.bcubed_f, row.nmi, row.ari) == expected
+    assert result.as_json()["by_threshold"][3]["threshold"] == rows[3].threshold
+
+
 def test_a_photo_without_a_face_is_alone_and_stays_in_the_count() -> None:
     protocol, content = protocol_of(6, spread=0)
     whole = run_clustering(protocol, Colours(), Aligned(), threshold=0.999, threads=1)
@@ -105,7 +119,8 @@ def test_a_photo_without_a_face_is_alone_and_stays_in_the_count() -> None:
 def test_all_photos_may_fail() -> None:
     protocol, content = protocol_of(3)
     content.update(dict.fromkeys(content, b"nothing"))
-    assert run_clustering(protocol, Colours(), Aligned(), threads=1).found == 12
+    result = run_clustering(protocol, Colours(), Aligned(), threads=1)
+    assert (result.found, result.by_threshold) == (12, ())
 
 
 def test_a_model_that_compares_otherwise_is_refused() -> None:

@@ -13,9 +13,10 @@ from facespace.core.scores import unit_vectors
 from facespace.errors import DataError, UsageError
 from facespace.faces.detect import Aligned
 from facespace.judge.groups import Trials, as_json, differentials, pair_differentials, read_groups
-from facespace.judge.identification import DISTRACTOR, Enrolment, identification, run_identification
+from facespace.judge.identification import DISTRACTOR, Enrolment, identification
 from facespace.judge.protocols import folder
 from facespace.judge.run import run
+from facespace.judge.searching import run_identification
 
 
 class Colours:

@@ -10,8 +10,8 @@ from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from facespace.judge.groups import Differential, Ratio
-    from facespace.judge.identification import IdentificationEvaluation
     from facespace.judge.identified import AtSize
+    from facespace.judge.searching import IdentificationEvaluation
 
 Row = tuple[str, ...]
 

@@ -90,16 +90,12 @@ def evaluate(
     from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
     from facespace.judge.compatibility import run_compatibility
     from facespace.judge.groups import as_json, pair_differentials, read_groups
-    from facespace.judge.identification import (
-        Enrolment,
-        IdentificationEvaluation,
-        IdentificationProtocol,
-        run_identification,
-    )
+    from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.measures import recipe_of
     from facespace.judge.report import PICTURES, check_report, write_report
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
+    from facespace.judge.searching import IdentificationEvaluation, run_identification
     from facespace.models.shelf import find_weights
 
     enrolment = Enrolment(enrol, pick.value, nonmates, rank, seed)

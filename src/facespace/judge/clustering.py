@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facespace.core.agglomeration import Linkage, cluster
+from facespace.core.agglomeration import Linkage, Tree, cut, tree
 from facespace.core.contracts import Detector, Embedder, Vectors
 from facespace.core.intervals import Interval, wilson
 from facespace.core.partitions import (
@@ -25,9 +25,9 @@ from facespace.core.scores import squared_distance
 from facespace.data.folder import open_people
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Policy
-from facespace.judge.environment import describe_environment
+from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.protocols import LabelledPhotos
-from facespace.judge.run import Failure, Progress, available_cores, embed_photos
+from facespace.judge.run import Progress, available_cores, embed_photos
 from facespace.models.card import OperatingPoint
 from facespace.models.matching import decision_point
 
@@ -35,6 +35,8 @@ REPLICATES = 2000
 SEED = 0
 MOST_PHOTOS = 20_000
 """The matrix of all distances then takes 1.6 GB."""
+STEPS = 61
+"""Thresholds of the curves."""
 _BLOCK = 100  # replicates at a time
 
 
@@ -66,8 +68,20 @@ class Agreed:
 
 
 @dataclass(frozen=True)
-class ClusteringEvaluation:
-    """A model judged by clustering at one threshold: figures, failures, speed and surroundings."""
+class AtThreshold:
+    """What clusters would agree with at a threshold; for looking at, not for choosing one on the data it judges."""
+
+    threshold: float
+    clusters: int
+    pairwise_f: float
+    bcubed_f: float
+    nmi: float
+    ari: float
+
+
+@dataclass(frozen=True)
+class ClusteringEvaluation(Judged):
+    """A model judged by clustering at one threshold, and looked at on all others."""
 
     protocol: ClusteringProtocol
     clusters: NDArray[np.int64]
@@ -79,21 +93,12 @@ class ClusteringEvaluation:
     bcubed: Agreed
     nmi: float
     ari: float
-    model: dict[str, Any]
-    failures: tuple[Failure, ...]
-    digest: str
-    seconds: float
-    environment: dict[str, Any]
+    by_threshold: tuple[AtThreshold, ...]
 
     @property
     def found(self) -> int:
         """How many clusters there are."""
         return len(np.unique(self.clusters))
-
-    @property
-    def images_per_s(self) -> float:
-        """Photos per second from bytes to vectors, all workers together."""
-        return len(self.protocol.photos) / self.seconds
 
     def as_json(self) -> dict[str, Any]:
         """The document of `evaluate --protocol clustering --json`."""
@@ -108,13 +113,9 @@ class ClusteringEvaluation:
             "bcubed": self.bcubed.as_json(),
             "nmi": self.nmi,
             "ari": self.ari,
-            "failures": {
-                "to_acquire": len(self.failures),
-                "files": [failure.as_json() for failure in self.failures],
-            },
-            "speed": {"images_per_s": self.images_per_s, "seconds": self.seconds},
-            "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
-            "environment": self.environment,
+            "by_threshold": [vars(row) for row in self.by_threshold],
+            "failures": self.failures_as_json(),
+            **self.circumstances_as_json(self.protocol.people),
         }
 
 
@@ -160,7 +161,8 @@ def run_clustering(
     point = decision_point(embedder, threshold)
     embedded = embed_photos(protocol, embedder, detector, policy, threads, progress)
     _require_cosine(embedder, embedded.vectors[embedded.acquired][:2])
-    clusters = _clusters(embedded.vectors, embedded.acquired, point.threshold, linkage)
+    joins = tree(embedded.vectors[embedded.acquired], linkage) if embedded.acquired.any() else np.empty((0, 4))
+    clusters = _clusters(joins, embedded.acquired, point.threshold)
     table = tabulate(protocol.labels, clusters)
     weights = draw_people(table.of_person, REPLICATES, np.random.default_rng(SEED))
     return ClusteringEvaluation(
@@ -172,11 +174,8 @@ def run_clustering(
         bcubed=_agreed(bcubed, table, weights),
         nmi=normalised_mutual_information(table),
         ari=adjusted_rand_index(table),
-        model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
-        failures=embedded.failures,
-        digest=embedded.digest,
-        seconds=embedded.seconds,
-        environment=describe_environment(threads, device, detector.source, policy),
+        by_threshold=tuple(_at(joins, embedded.acquired, protocol.labels, t) for t in _thresholds(joins)),
+        circumstances=Circumstances.of(embedder, embedded, detector, policy, threads, device),
     )
 
 
@@ -189,13 +188,32 @@ def _require_cosine(embedder: Embedder, two: Vectors) -> None:
         )
 
 
-def _clusters(vectors: Vectors, acquired: NDArray[np.bool_], threshold: float, linkage: Linkage) -> NDArray[np.int64]:
-    """Cluster of each photo `(N,)`: those with a face by their distances, the others each alone."""
-    clusters = len(vectors) + np.arange(len(vectors))  # numbers that no cluster of faces has
+def _clusters(joins: Tree, acquired: NDArray[np.bool_], threshold: float) -> NDArray[np.int64]:
+    """Cluster of each photo `(N,)`: those with a face by the tree of them, the others each alone."""
+    clusters = len(acquired) + np.arange(len(acquired))  # numbers that no cluster of faces has
     if acquired.any():
-        distance = float(squared_distance(threshold))
-        clusters[acquired] = cluster(vectors[acquired], distance=distance, linkage=linkage)
+        clusters[acquired] = cut(joins, float(squared_distance(threshold)))
     return clusters
+
+
+def _thresholds(joins: Tree) -> list[float]:
+    """From where all faces are one cluster to where all are apart, or as apart as they get."""
+    if not len(joins):
+        return []
+    high, low = (float(1 - distance / 2) for distance in (joins[:, 2].min(), joins[:, 2].max()))
+    return [float(threshold) for threshold in np.linspace(low - 1e-6, high + 1e-6, STEPS)]
+
+
+def _at(joins: Tree, acquired: NDArray[np.bool_], labels: NDArray[np.int64], threshold: float) -> AtThreshold:
+    table = tabulate(labels, _clusters(joins, acquired, threshold))
+    return AtThreshold(
+        threshold,
+        table.clusters,
+        float(pairwise(table).f),
+        float(bcubed(table).f),
+        normalised_mutual_information(table),
+        adjusted_rand_index(table),
+    )
 
 
 def _agreed(measure: Callable[..., Agreement], table: Table, weights: NDArray[np.float64]) -> Agreed:

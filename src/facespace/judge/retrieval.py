@@ -17,9 +17,9 @@ from facespace.core.retrieval import Ranks, mean_over_people, rank_mates
 from facespace.data.folder import open_people
 from facespace.errors import DataError
 from facespace.faces.detect import Policy
-from facespace.judge.environment import describe_environment
+from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.protocols import LabelledPhotos
-from facespace.judge.run import Failure, Progress, available_cores, embed_photos
+from facespace.judge.run import Progress, available_cores, embed_photos
 
 KS = (1, 2, 4, 8, 10, 100, 1000)
 """As the literature reports them: 1 to 8 for birds and cars, 1 to 1,000 for products."""
@@ -49,30 +49,19 @@ class RecallAtK:
 
 
 @dataclass(frozen=True)
-class RetrievalEvaluation:
-    """A model judged by retrieval: figures, failures, speed and surroundings."""
+class RetrievalEvaluation(Judged):
+    """A model judged by retrieval."""
 
     protocol: RetrievalProtocol
     ranks: Ranks
     recall_at: tuple[RecallAtK, ...]
     map_at_r: float
     map_at_r_ci95: Interval
-    model: dict[str, Any]
-    failures: tuple[Failure, ...]
-    digest: str
-    seconds: float
-    environment: dict[str, Any]
-
-    @property
-    def images_per_s(self) -> float:
-        """Photos per second from bytes to vectors, all workers together."""
-        return len(self.protocol.photos) / self.seconds
 
     @property
     def failed_queries(self) -> int:
         """Queries that gave no face: they count as misses."""
-        failed = {failure.file for failure in self.failures}
-        return sum(self.protocol.photos[i] in failed for i in self.ranks.queries)
+        return int((~self.embedded.acquired[self.ranks.queries]).sum())
 
     def as_json(self) -> dict[str, Any]:
         """The document of `evaluate --protocol retrieval --json`."""
@@ -83,14 +72,8 @@ class RetrievalEvaluation:
             "without_mate": self.ranks.alone,
             "recall_at": [recall.as_json() for recall in self.recall_at],
             "map_at_r": {"mean": self.map_at_r, "ci95": self.map_at_r_ci95},
-            "failures": {
-                "to_acquire": len(self.failures),
-                "files": [failure.as_json() for failure in self.failures],
-                "queries": self.failed_queries,
-            },
-            "speed": {"images_per_s": self.images_per_s, "seconds": self.seconds},
-            "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
-            "environment": self.environment,
+            "failures": self.failures_as_json(queries=self.failed_queries),
+            **self.circumstances_as_json(self.protocol.people),
         }
 
 
@@ -136,11 +119,7 @@ def run_retrieval(
         recall_at=tuple(_recall_at(k, ranks, len(protocol.photos) - 1, person, weights) for k in KS),
         map_at_r=map_at_r,
         map_at_r_ci95=map_at_r_ci95,
-        model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
-        failures=embedded.failures,
-        digest=embedded.digest,
-        seconds=embedded.seconds,
-        environment=describe_environment(threads, device, detector.source, policy),
+        circumstances=Circumstances.of(embedder, embedded, detector, policy, threads, device),
     )
 
 

@@ -19,8 +19,9 @@ from facespace.data.folder import PhotoRef
 from facespace.errors import UsageError
 from facespace.faces.detect import Aligned
 from facespace.judge.measures import calibrated, discarded, people_map, recipe_of
+from facespace.judge.page import chance, percent, span
 from facespace.judge.protocols import made_pairs
-from facespace.judge.report import PICTURES, chance, percent, render, span, write_report
+from facespace.judge.report import PICTURES, render, write_report
 from facespace.judge.run import Evaluation, run
 from facespace.judge.scored import Scored, read_scored
 

@@ -90,7 +90,7 @@ def calibrate(
 
 
 def _print(found: "Calibrated") -> None:
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     known = found.calibration
     typer.echo(

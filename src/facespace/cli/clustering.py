@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def print_clustering(result: "ClusteringEvaluation") -> None:
     """The figures, one to a row."""
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     photos = f"{len(result.protocol.photos):,} photos of {result.protocol.people:,} people"
     typer.echo(f"{result.model['name']} on {result.protocol.name}, {photos} in {result.found:,} clusters")

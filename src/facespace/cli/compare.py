@@ -40,8 +40,8 @@ def compare(
     """
     from facespace.judge.compare import compare as compared
     from facespace.judge.compare import write_comparison
+    from facespace.judge.page import check_report
     from facespace.judge.protocols import folder, lfw
-    from facespace.judge.report import check_report
     from facespace.judge.run import run
     from facespace.judge.scored import Scored, read_scored
 
@@ -78,7 +78,7 @@ def compare(
 
 
 def _print(result: "Comparison") -> None:
-    from facespace.judge.report import chance
+    from facespace.judge.page import chance
 
     first, second = (model["name"] for model in result.models)
     typer.echo(f"{second} less {first} on {result.protocol}, {result.pairs:,} pairs of {result.people:,} people\n")
@@ -95,7 +95,7 @@ def _print(result: "Comparison") -> None:
 
 
 def _row(gap: "Gap", first: str, second: str) -> tuple[str, ...]:
-    from facespace.judge.report import chance, percent
+    from facespace.judge.page import chance, percent
 
     if gap.difference is None or gap.ci95 is None or gap.p_value is None:
         return gap.figure, "refused", "refused", "", "", ""

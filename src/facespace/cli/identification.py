@@ -18,7 +18,7 @@ Row = tuple[str, ...]
 
 def print_identification(result: "IdentificationEvaluation") -> None:
     """The figures, one to a row; thresholds by the size of the gallery; why others are missing, to stderr."""
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     protocol, searches = result.protocol, result.searches
     extra = len(protocol.names) - protocol.own
@@ -56,7 +56,7 @@ def print_identification(result: "IdentificationEvaluation") -> None:
 
 
 def _size_row(row: "AtSize") -> Row:
-    from facespace.judge.report import percent
+    from facespace.judge.page import percent
 
     assert row.point
     held, (low, high) = row.held_out, row.point.ci95
@@ -68,7 +68,7 @@ def _size_row(row: "AtSize") -> Row:
 
 def print_groups(measured: "Iterable[Differential] | None") -> None:
     """A table per column, error and threshold; nothing where nothing was measured, which the JSON says in words."""
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     for one in measured or ():
         typer.echo(f"\n{one.error} by {one.column} at the threshold {one.threshold:.4f}\n")

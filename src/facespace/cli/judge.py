@@ -92,7 +92,8 @@ def evaluate(
     from facespace.judge.groups import as_json, pair_differentials, read_groups
     from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.measures import recipe_of
-    from facespace.judge.report import PICTURES, check_report, write_report
+    from facespace.judge.page import check_report
+    from facespace.judge.report import PICTURES, write_report
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
     from facespace.judge.searching import IdentificationEvaluation, run_identification
@@ -212,7 +213,7 @@ def _rows(result: "Evaluation") -> list[Row]:
 
 
 def _figure_rows(figures: "Figures") -> list[Row]:
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     return [
         ("accuracy", percent(figures.accuracy), span(figures.accuracy_ci95), ""),
@@ -225,7 +226,7 @@ def _figure_rows(figures: "Figures") -> list[Row]:
 
 
 def _rate_row(name: str, rate: "RateAtFar") -> Row:
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     value = "refused" if rate.refused else percent(rate.rate)
     return f"{name} at FAR {100 * rate.far:g} %", value, span(rate.ci95), percent(rate.achieved_far, 3)
@@ -268,7 +269,7 @@ def _points(gap: "Gap") -> str:
 
 def _print_retrieval(result: "RetrievalEvaluation") -> None:
     """As `_print`."""
-    from facespace.judge.report import percent, span
+    from facespace.judge.page import percent, span
 
     queries = f"{len(result.ranks.queries):,} queries among {len(result.protocol.photos):,} photos"
     typer.echo(f"{result.model['name']} on {result.protocol.name}, {queries} of {result.protocol.people:,} people\n")

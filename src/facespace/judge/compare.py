@@ -13,8 +13,8 @@ from facespace.core.pair_lists import DRAWS, Figure, PairList, accuracy, differe
 from facespace.core.verification import Ties, accepts
 from facespace.errors import DataError, Refused, UsageError
 from facespace.judge.figures import FARS, Figures, figures_of
+from facespace.judge.page import templates
 from facespace.judge.panels import det_chart, roc_chart
-from facespace.judge.report import templates
 from facespace.judge.scored import Scored, people_of
 
 

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from facespace.core.intervals import Interval
 from facespace.core.verification import accepts
-from facespace.errors import UsageError
 from facespace.judge.groups import NOT_MEASURED
 from facespace.judge.measures import attempt, calibrated, discarded, people_map
+from facespace.judge.page import check_report, templates
 from facespace.judge.panels import (
     curve_chart,
     det_chart,
@@ -57,12 +55,6 @@ def write_report(
     path.write_text(text, encoding="utf-8")
     figures = json.dumps(document(evaluation, about, recipe, groups), allow_nan=False)
     path.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
-
-
-def check_report(path: Path) -> None:
-    """UsageError for a page whose name would be that of the document beside it."""
-    if path.suffix.lower() == ".json":
-        raise UsageError("a report is a page of HTML, its JSON lies beside it", file=path, hint="--report report.html")
 
 
 def document(
@@ -129,39 +121,6 @@ def render(
             not_measured=NOT_MEASURED,
         )
     )
-
-
-def templates() -> Environment:
-    """Where pages are made: everything escaped, nothing undefined."""
-    found = Environment(
-        loader=PackageLoader("facespace.judge"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"percent": percent, "span": span, "chance": chance, "plain": _plain}
-    return found
-
-
-def percent(share: float | None, digits: int = 2) -> str:
-    """A share as a percentage: `98.48 %`; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
-
-
-def span(interval: Interval | None, digits: int = 2) -> str:
-    """An interval of shares: `98.1 to 98.9 %`."""
-    return "–" if interval is None else f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
-
-
-def chance(p: float) -> str:
-    """A p-value to three digits: `0.042`, or `< 0.001`."""
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def _plain(value: object) -> str:
-    """A setting as people read it: text as it is, the rest as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _fold_rows(evaluation: Evaluation) -> list[tuple[int, float, float, float, float]]:

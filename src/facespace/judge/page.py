@@ -1,0 +1,58 @@
+"""What all pages share: how they are made, how numbers stand in them, where they may be written."""
+
+import json
+import os
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from facespace.core.intervals import Interval
+from facespace.errors import UsageError
+
+
+def check_report(path: Path) -> None:
+    """UsageError, before any work is done, for a page that could not be written, or is named as its own document."""
+    if path.suffix.lower() == ".json":
+        raise UsageError("a report is a page of HTML, its JSON lies beside it", file=path, hint="--report report.html")
+    for file in (path, path.with_suffix(".json")):
+        if file.is_dir():
+            raise UsageError("is a folder, and a report is a file", file=file, hint=f"--report {path / 'report.html'}")
+        if file.exists() and not os.access(file, os.W_OK):
+            raise UsageError("may not be written", file=file, hint="choose another name, or change its rights")
+    if not path.parent.is_dir():
+        raise UsageError("there is no folder for the report", file=path.parent, hint="make the folder first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError("no report may be written into this folder", file=path.parent, hint="choose another folder")
+
+
+def templates() -> Environment:
+    """Where pages are made: everything escaped, nothing undefined."""
+    found = Environment(
+        loader=PackageLoader("facespace.judge"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"percent": percent, "span": span, "chance": chance, "plain": _plain}
+    return found
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share as a percentage: `98.48 %`; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def span(interval: Interval | None, digits: int = 2) -> str:
+    """An interval of shares: `98.1 to 98.9 %`."""
+    return "–" if interval is None else f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
+
+
+def chance(p: float) -> str:
+    """A p-value to three digits: `0.042`, or `< 0.001`."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _plain(value: object) -> str:
+    """A setting as people read it: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -46,6 +46,7 @@ PLAN = Plan("mine", (Variant("sound", recipe(NormFace())), Variant("fragile", re
 def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_people(tmp_path / "people", people=6, photos=4)
+    write_people(tmp_path / "others", people=5, photos=4, seed=3)
     (tmp_path / "mine.py").write_text(PLAN)
     return tmp_path / "people"
 
@@ -55,7 +56,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_a_plan_of_ones_own_is_killed_and_gone_on_with(people: Path, tmp_path: Path) -> None:
-    asked = ("mine.py", "--data", people, "--judge", people, "--jobs", 2)
+    asked = ("mine.py", "--data", people, "--judge", tmp_path / "others", "--jobs", 2)
     listed = run("mine.py", "--list")
     assert listed.exit_code == 0
     assert "0 of 2 done." in listed.stdout

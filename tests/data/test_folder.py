@@ -92,6 +92,14 @@ def test_some_people_only_are_labelled_from_nought(tmp_path: Path) -> None:
     assert some.read(some.photos[2]) == b"o1"
 
 
+def test_a_sample_is_spread_over_all_photos(tmp_path: Path) -> None:
+    people = open_people(write_tree(tmp_path, {f"p{i}/{j}.jpg": b"x" for i in range(5) for j in range(4)}))
+    assert [photo.name for photo in people.sample(5).photos] == [f"p{i}/0.jpg" for i in range(5)]
+    assert people.sample(99).photos == people.photos
+    assert people.sample(0).photos == ()
+    assert len(people.sample(7).names) == 5
+
+
 def test_a_folder_of_links_is_read_and_a_circle_ends(tmp_path: Path) -> None:
     write_tree(tmp_path / "store", {"x/1.jpg": b"x", "y/1.jpg": b"y"})
     chosen = tmp_path / "chosen"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -275,6 +276,18 @@ def test_other_people_to_judge_by_are_embedded_without_training_again(
         assert stored["labels"].tolist() == np.repeat(range(5), 5).tolist()
 
 
+def test_photos_that_are_learnt_from_judge_nothing(sources: Sources, tmp_path: Path) -> None:
+    """One photo in both is enough, under whatever name."""
+    person = next((sources.data).iterdir())
+    shutil.copytree(sources.judge, tmp_path / "judge")
+    shutil.copy(next(person.iterdir()), tmp_path / "judge" / "somebody.jpg")
+    (tmp_path / "judge" / "somebody").mkdir()
+    (tmp_path / "judge" / "somebody.jpg").rename(tmp_path / "judge" / "somebody" / "1.jpg")
+    with pytest.raises(UsageError, match="1 photos are to be learnt from and to be judged by"):
+        ablate("plan", Sources(sources.data, tmp_path / "judge"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_folders_of_another_recipe_or_other_data_are_refused_before_anything_begins(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +297,7 @@ def test_folders_of_another_recipe_or_other_data_are_refused_before_anything_beg
     with pytest.raises(TrainingError, match="another recipe"):
         is_done(other, tmp_path / "plan", sources)
     with pytest.raises(TrainingError, match="other data") as caught:
-        ablate("plan", Sources(sources.judge, sources.judge), tmp_path)
+        ablate("plan", Sources(write_people(tmp_path / "others", seed=7), sources.judge), tmp_path)
     assert "plain-seed0" in str(caught.value)
     assert not (tmp_path / "plan" / "start-seed0").exists()
 

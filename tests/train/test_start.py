@@ -1,6 +1,7 @@
 """A training that begins with the weights of another."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,39 @@ def test_a_training_killed_before_its_first_checkpoint_tells_its_beginning_once(
         assert kinds == ["begin", "step", "held_out", "end"]
 
 
-def test_a_start_that_knows_other_people_says_that_class_rows_begin_afresh(tmp_path: Path) -> None:
-    train(LAST, write_people(tmp_path / "people"), tmp_path / "first")
-    more = write_people(tmp_path / "more", people=13)
-    train(LAST, more, tmp_path / "second", start=tmp_path / "first")
+def test_people_keep_their_class_rows_by_name(tmp_path: Path) -> None:
+    """Some of the start's people are gone, others have come: rows follow the names, and the new ones begin afresh."""
+    whole = replace(LAST, held_out=0)
+    train(replace(whole, epochs=1), write_people(tmp_path / "people"), tmp_path / "first")
+    rows, names = read_rows(tmp_path / "first" / CLASSES)
+    shutil.rmtree(tmp_path / "people" / names[0])
+    shutil.copytree(tmp_path / "people" / names[1], tmp_path / "people" / "a newcomer")
+    train(whole, tmp_path / "people", tmp_path / "second", start=tmp_path / "first")
+    after, new_names = read_rows(tmp_path / "second" / CLASSES)
+    assert rows is not None
+    assert after is not None
+    assert new_names == ("a newcomer", *names[1:])
+    torch.testing.assert_close(after[1:], rows[1:], rtol=0, atol=1e-6)
+    assert (after[0] - rows[0]).abs().max() > 0.02
     warnings = [row["message"] for row in read_log(tmp_path / "second" / "log.jsonl") if row["kind"] == "warning"]
-    assert len(warnings) == 1
-    assert "class rows begin afresh" in warnings[0]
+    assert warnings == [f"class rows begin afresh for 1 of {len(names)} people"]
+
+
+def test_class_rows_of_another_space_are_left_behind(tmp_path: Path) -> None:
+    """Where the embedding layer is new, rows of the old one's space would point anywhere: without groups and with."""
+    data = write_people(tmp_path / "people")
+    train(replace(TINY, epochs=1), data, tmp_path / "first")
+    rows, names = read_rows(tmp_path / "first" / CLASSES)
+    groups = Groups(4, shared=16, hidden=8)
+    grouped = replace(LAST, trunk=replace(LAST.trunk, groups=groups), group_labels=GroupLabels())
+    train(grouped, data, tmp_path / "grouped", start=tmp_path / "first")
+    after, _ = read_rows(tmp_path / "grouped" / CLASSES)
+    assert rows is not None
+    assert after is not None
+    assert after.shape == rows.shape
+    assert (after - rows).abs().max() > 0.02
+    warnings = [row["message"] for row in read_log(tmp_path / "grouped" / "log.jsonl") if row["kind"] == "warning"]
+    assert warnings == [f"class rows begin afresh for {len(names)} of {len(names)} people"]
 
 
 def test_a_run_belongs_to_the_weights_it_began_with(tmp_path: Path) -> None:

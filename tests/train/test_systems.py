@@ -31,7 +31,7 @@ from facespace.train import cleaning, outcome, validate
 from facespace.train.loop import Where, train
 from facespace.train.recipe import SGD, Labels, Recipe, Teacher
 from facespace.train.runlog import read_log
-from facespace.train.start import CLASSES, embedding_layer, names_digest, read_rows, save_rows
+from facespace.train.start import CLASSES, embedding_layer, read_rows, save_rows
 from facespace.train.state import State
 
 EVERY_MARGIN: dict[str, type] = {**MARGINS, **ADAPTIVE}
@@ -306,12 +306,12 @@ def test_cleaning_drops_what_lies_far_from_the_dominant_sub_centre(
     vectors = torch.nn.functional.normalize(rows[torch.from_numpy(people.labels), 0]).numpy()
     vectors[[3, 17, 58]] *= -1
     monkeypatch.setattr(validate, "embed", lambda trunk, faces: vectors)
-    found = cleaning.cleaned(people, outcome_.run)
+    found = cleaning.cleaned(people, outcome_.run, DropSettings())
     assert found.dropped == tuple(people.photos[i].name for i in (3, 17, 58))
     assert len(found.people.photos) == 57
 
     with pytest.raises(DataError) as error:
-        cleaning.cleaned(people.only(frozenset(people.names[:5])), outcome_.run)
+        cleaning.cleaned(people.only(frozenset(people.names[:5])), outcome_.run, DropSettings())
     assert error.value.hint
     vectors *= -1
     with pytest.raises(DataError, match="leaves 0 people"):
@@ -328,7 +328,7 @@ def test_a_sub_centre_training_finds_photos_under_wrong_names(tmp_path: Path) ->
     people = open_people(folder)
     wrong = people.mislabelled(0.2, ONE_STEP.seed)
     misnamed = {a.name for a, b in zip(people.photos, wrong.photos, strict=True) if a != b}
-    dropped = set(cleaning.cleaned(wrong, tmp_path / "run").dropped)
+    dropped = set(cleaning.cleaned(wrong, tmp_path / "run", DropSettings()).dropped)
     assert len(dropped & misnamed) > len(misnamed) / 2
     assert len(dropped - misnamed) <= 2
 
@@ -339,13 +339,16 @@ def test_a_training_on_cleaned_photos_says_what_it_left_out(tmp_path: Path) -> N
     noisy = dataclasses.replace(TINY, mislabelled=0.2, held_out=0, resolutions=(), trunk=SPECS["plain"])
     centres = dataclasses.replace(noisy, labels=Labels(ArcFace(0.3), scale=16.0, centres=3))
     train(centres, folder, tmp_path / "centres")
+    cut = DropSettings(cut_deg=88)
+    noisy = dataclasses.replace(noisy, cleaning=cut)
     train(noisy, folder, tmp_path / "clean", clean_with=tmp_path / "centres")
-    rows, digest = read_rows(tmp_path / "centres" / CLASSES)
+    rows, names = read_rows(tmp_path / "centres" / CLASSES)
     assert rows is not None
     people = open_people(folder).mislabelled(0.2, noisy.seed)
-    assert digest == names_digest(people)
+    assert names == people.names
     begin = next(row for row in read_log(tmp_path / "clean" / "log.jsonl") if row["kind"] == "begin")
-    assert begin["dropped"] == list(cleaning.cleaned(people, tmp_path / "centres").dropped)
+    assert begin["dropped"] == list(cleaning.cleaned(people, tmp_path / "centres", cut).dropped)
+    assert begin["dropped"] != list(cleaning.cleaned(people, tmp_path / "centres", DropSettings()).dropped)
 
 
 def test_doubts_about_other_names_are_refused(tmp_path: Path) -> None:

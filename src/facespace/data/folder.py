@@ -53,11 +53,14 @@ class People:
     def digest(self) -> str:
         """SHA-256 over names and contents, hex: the identity of the data."""
         whole = hashlib.sha256()
-        for photo in self.photos:
-            whole.update(
-                photo.name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(self.read(photo)).digest()
-            )
+        for photo, content in zip(self.photos, self.contents, strict=True):
+            whole.update(photo.name.encode("utf-8", "surrogateescape") + b"\0" + content)
         return whole.hexdigest()
+
+    @cached_property
+    def contents(self) -> tuple[bytes, ...]:
+        """SHA-256 of each photo's bytes."""
+        return tuple(hashlib.sha256(self.read(photo)).digest() for photo in self.photos)
 
     def only(self, people: frozenset[str]) -> "People":
         """The same source, restricted to some people."""
@@ -66,6 +69,11 @@ class People:
     def without(self, photos: frozenset[str]) -> "People":
         """The same source without some photos, by name; a person who loses all is gone."""
         return People(self.root, tuple(p for p in self.photos if p.name not in photos), self.read_bytes)
+
+    def sample(self, count: int) -> "People":
+        """The same source with at most `count` photos, spread evenly over all."""
+        positions = np.arange(min(count, len(self.photos))) * len(self.photos) // max(1, min(count, len(self.photos)))
+        return People(self.root, tuple(self.photos[i] for i in positions), self.read_bytes)
 
     def mislabelled(self, share: float, seed: int) -> "People":
         """The same photos, but a share of them, chosen by the seed, go under a random other person's name."""

@@ -51,10 +51,13 @@ class Offline:
 
 
 def subset_of(labels: NDArray[np.int64], settings: Offline, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Positions of the photos to look at, ascending: people in random order, whole, while all their photos fit."""
-    people = list(_people(labels, generator))
-    taken = int(np.searchsorted(np.cumsum([len(photos) for photos in people]), settings.subset, side="right"))
-    return np.sort(np.concatenate([np.zeros(0, np.int64), *people[:taken]]))
+    """Positions of the photos to look at, ascending: people in random order, whole, where all their photos fit."""
+    taken, room = [np.zeros(0, np.int64)], settings.subset
+    for photos in _people(labels, generator):
+        if len(photos) <= room:
+            taken.append(photos)
+            room -= len(photos)
+    return np.sort(np.concatenate(taken))
 
 
 def _people(labels: NDArray[np.int64], generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:

@@ -55,6 +55,7 @@ def ablate(
     """
     if jobs < 1:
         raise UsageError(f"{jobs} trainings at a time are none", hint="--jobs 1 or more")
+    sources.check()
     plan = find(reference, seeds)
     folder = out / plan.name
     runs = list(plan.only(only).runs())

@@ -13,7 +13,7 @@ from facespace.errors import DataError
 from facespace.losses.subcentres import DropSettings, drop_noise
 from facespace.models.nets.trunks import load_trunk
 from facespace.train.recipe import Recipe
-from facespace.train.start import CLASSES, TRUNK, names_digest, read_rows
+from facespace.train.start import CLASSES, TRUNK, read_rows
 from facespace.train.validate import embed_photos
 
 
@@ -44,7 +44,7 @@ def check_names(run: Path, recipe: Recipe, everyone: People) -> None:
         raise DataError("its doubts are about other photos, or about other names for these", file=run, hint=hint)
 
 
-def cleaned(people: People, run: Path, settings: DropSettings | None = None) -> Cleaned:
+def cleaned(people: People, run: Path, settings: DropSettings) -> Cleaned:
     """Drop the photos far from the dominant sub-centre of their person, as a finished sub-centre run sees them.
 
     `people` are those that the run learnt from, under the same names. Photos that cannot be read stay: the training
@@ -52,7 +52,7 @@ def cleaned(people: People, run: Path, settings: DropSettings | None = None) -> 
     """
     trunk, spec = load_trunk(run / TRUNK)
     rows, names = read_rows(run / CLASSES)
-    if rows is None or rows.ndim != 3 or names != names_digest(people):
+    if rows is None or rows.ndim != 3 or names != people.names:
         hint = "the run of a recipe with centres > 1, on the same data, held-out people and seed"
         raise DataError("cannot say which of these photos are mislabelled", file=run, hint=hint)
     vectors, positions = embed_photos(trunk, people, np.arange(len(people.photos)), spec.size)

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
@@ -32,7 +32,6 @@ from facespace.losses.margins import full_precision
 from facespace.losses.sharded import ShardedHead, gather
 from facespace.models.nets.groupface import Grouped
 from facespace.train.recipe import Recipe
-from facespace.train.start import Start
 
 T = TypeVar("T")
 TIMEOUT_S = 1800.0
@@ -200,13 +199,6 @@ class World:
                 whole = head.collect(parameter)
                 if whole is not None:
                     setattr(head, name, nn.Parameter(whole))
-
-
-def own_rows(start: Start, head: nn.Module | None) -> Start:
-    """The class rows of a finished run as this head takes them: its slice, where they are spread."""
-    if start.rows is None or not isinstance(head, ShardedHead):
-        return start
-    return replace(start, rows=start.rows[head.own.start : head.own.stop])
 
 
 def _padded(part: Tensor, counts: list[int]) -> Tensor:

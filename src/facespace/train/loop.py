@@ -22,7 +22,7 @@ from facespace.data.splits import split_people
 from facespace.errors import DeviceUnavailable, UsageError
 from facespace.train import validate
 from facespace.train.cleaning import check_names, cleaned
-from facespace.train.distributed import Silence, World, own_rows
+from facespace.train.distributed import Silence, World
 from facespace.train.mining import mined_batches
 from facespace.train.outcome import Outcome, finish
 from facespace.train.recipe import Recipe
@@ -86,7 +86,7 @@ def train(
     first = None if start is None else Start.read(start, recipe)
     if clean_with is not None:
         check_names(clean_with, recipe, everyone)
-    clean = None if clean_with is None else cleaned(people, clean_with)
+    clean = None if clean_with is None else cleaned(people, clean_with, recipe.cleaning)
     people = people if clean is None else clean.people
     world.check_same(recipe, people)
     if world.leads:
@@ -96,21 +96,20 @@ def train(
 
     state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device, world)
     head = state.objective.margin_head
-    fresh = list[str]()
-    if first is not None:
-        fresh = own_rows(first, head).into(recipe, state.trunk, head, people)
-        state.given = frozenset(state.trunk.state_dict()) - frozenset(fresh)
+    begun = None if first is None else first.into(recipe, state.trunk, head, people)
+    if begun is not None:
+        state.given = frozenset(state.trunk.state_dict()) - frozenset(begun.fresh)
     passed = state.resume(run)
     part = world.part(recipe.sampler.batch)
     reader = Reader(people, recipe.augment, recipe.seed, where.workers, state.bad, part)
     written = RunLog(run, state.step, listen) if world.leads else Silence()
     with written as log, contextlib.closing(stream(recipe, reader, state)) as batches:
-        if state.step == 0 and first is not None and head is not None and not first.knows(people):
-            passed.append("class rows begin afresh: the start has none of these people")
+        if state.step == 0 and begun is not None and head is not None and (new := len(people.names) - begun.known):
+            passed.append(f"class rows begin afresh for {new} of {len(people.names)} people")
         for sentence in passed:
             log.note("warning", step=state.step, message=sentence)
-        if state.step == 0 and (fresh or clean):
-            log.note("begin", step=0, fresh=fresh, dropped=list(clean.dropped) if clean else [])
+        if state.step == 0 and ((begun and begun.fresh) or clean):
+            log.note("begin", step=0, fresh=begun.fresh if begun else [], dropped=list(clean.dropped) if clean else [])
         while state.step < state.total:
             progress, statistics = state.step / state.total, state.statistics()
             state.set_rate(rate(recipe.optimiser.rate, recipe.schedule, state.warmup, state.step, state.total))

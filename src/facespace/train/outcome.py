@@ -9,11 +9,16 @@ from facespace.core.contracts import Embedder
 from facespace.data.folder import People
 from facespace.models.card import Card, Input, compared_by, write_card
 from facespace.models.nets.export import export_onnx
+from facespace.models.nets.groupface import GroupFace
 from facespace.models.nets.trunks import build, save_trunk
+from facespace.train.groupsheet import write_group_sheets
 from facespace.train.recipe import Recipe
 from facespace.train.runlog import RunLog
 from facespace.train.start import CLASSES, TRUNK, Start, save_rows
 from facespace.train.state import State
+
+SHEET_PHOTOS = 4000
+"""Photos, spread over the training set, among which the pictures of groups look for theirs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ def finish(
     start: Start | None,
     onnx: bool = True,
 ) -> Outcome:
-    """Write the chosen weights, their ONNX form and the cards into `run`; the class rows of `people` as they end."""
+    """Write the chosen weights, their ONNX form and the cards into `run`; the class rows of `people` as they end; and
+    pictures of what the groups hold, where there are groups.
+    """
     recipe, bad = state.recipe, state.bad
     taught = "" if teacher is None else f", taught by {teacher.name} ({teacher.contract})"
     begun = "" if start is None else f", begun with weights {start.digest[:16]}"
@@ -57,6 +64,9 @@ def finish(
     exported = {"onnx_distance": export_onnx(trunk, recipe.trunk, model)} if onnx else {}
     for path in (weights, model)[: 1 + onnx]:
         write_card(_card(path, recipe, everyone, taught + begun, figures), path)
+    if isinstance(trunk, GroupFace) and trunk.groups.count:
+        looked_at = people.without(frozenset(bad)).sample(SHEET_PHOTOS)
+        write_group_sheets(trunk.to(state.device), looked_at, run / "groups", size=recipe.trunk.size)
     for name, reason in sorted(bad.items()):
         log.note("left_out", step=state.step, file=name, message=reason)
     log.note("end", step=state.step, chosen=step, **exported, **figures)

@@ -16,6 +16,7 @@ from facespace.losses.groupface import GroupLabels
 from facespace.losses.harmonic import Harmonic
 from facespace.losses.head import AnyMargin, check_margin
 from facespace.losses.offline import Offline
+from facespace.losses.subcentres import DropSettings
 from facespace.losses.term import Auxiliary
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.trunks import TrunkSpec
@@ -163,6 +164,8 @@ class Recipe:
     """bf16 arithmetic in the trunk: never, where a probe finds it faster, or always."""
     held_out: int = 100
     """People kept out of the training to choose among its states."""
+    cleaning: DropSettings = field(default_factory=DropSettings)
+    """Which photos a run with sub-centres is taken to doubt; which run is said at the command."""
     mislabelled: float = 0.0
     """Share of the training photos that are given somebody else's name, to learn what noise does."""
     seed: int = 0

@@ -106,6 +106,11 @@ class State:
                 parameter.requires_grad_(not (young and name in self.given))
 
     @property
+    def device(self) -> torch.device:
+        """Where the trunk is."""
+        return next(self.trunk.parameters()).device
+
+    @property
     def warmup(self) -> int:
         """Steps in which the rate rises."""
         return round(self.recipe.warmup * self.total)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from facespace.core.contracts import Vectors
 from facespace.data.batches import read_crop
 from facespace.data.folder import People, PhotoRef, open_people
-from facespace.errors import BadImage, DataError, ModelError, TrainingError
+from facespace.errors import BadImage, DataError, ModelError, TrainingError, UsageError
 from facespace.judge.protocols import PairProtocol, lfw
 from facespace.losses.triplet import COLLAPSED_BELOW
 from facespace.models.card import write_atomic
@@ -60,6 +60,11 @@ class Sources:
     def judged(self) -> People:
         """To be judged by."""
         return open_people(self.judge)
+
+    def check(self) -> None:
+        """UsageError where photos are both learnt from and judged by: figures of people one knows tell nothing."""
+        if both := len({*self.people.contents} & {*self.judged.contents}):
+            raise UsageError(f"{both} photos are to be learnt from and to be judged by", hint="--judge other people")
 
     @cached_property
     def protocol(self) -> PairProtocol | None:

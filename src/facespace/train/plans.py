@@ -16,6 +16,7 @@ from facespace.losses.broadface import Memory
 from facespace.losses.groupface import GroupLabels, LabelMode
 from facespace.losses.margins import ArcFace, CosFace, Margin, NormFace, Softmax, SphereFace
 from facespace.losses.offline import Offline
+from facespace.losses.subcentres import DropSettings
 from facespace.losses.triplet import Negatives, Triplet
 from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TrunkSpec
@@ -60,7 +61,7 @@ START = Recipe(
 def _tuned(name: str, margin: Margin, note: str = "", *, start: str | None = None, **changes: Any) -> Variant:
     """A variant that goes on from a start with a margin that grows to its full size."""
     labels = changes.pop("labels", Labels(margin, scale=SCALE, growth=(0.0, 0.5)))
-    recipe = replace(START, name=name, epochs=BUDGET.epochs, labels=labels, optimiser=SGD(0.02), **changes)
+    recipe = replace(START, name=name, labels=labels, optimiser=SGD(0.02), **({"epochs": BUDGET.epochs} | changes))
     return Variant(name, recipe, start=start, note=note)
 
 
@@ -95,6 +96,13 @@ MARGINS = Plan(
     + _against("arcface", "softmax", "sphereface", "cosface", "subcentre", "arcface_035"),
 )
 
+
+def _cleaned(name: str, note: str, cut_deg: float) -> Variant:
+    drop = DropSettings(cut_deg)
+    plain = _tuned(name, ArcFace(0.5), note, start="start", mislabelled=NOISE, cleaning=drop)
+    return replace(plain, clean_with="subcentre")
+
+
 NOISE = 0.2
 """Share of the photos that go under somebody else's name."""
 MARGINS_NOISY = Plan(
@@ -103,16 +111,16 @@ MARGINS_NOISY = Plan(
         # A start for each seed: which photos are mislabelled hangs on it, and no start may have seen them right.
         Variant("start", replace(START, mislabelled=NOISE), note="NormFace, with the wrong names of its seed"),
         *_margins(NOISE, "start"),
-        replace(
-            _tuned("cleaned", ArcFace(0.5), "without what `subcentre` doubts", start="start", mislabelled=NOISE),
-            clean_with="subcentre",
-        ),
+        _cleaned("cleaned", "without the photos that `subcentre` has more than 75 degrees off", 75.0),
+        _cleaned("cleaned_70", "more than 70 degrees", 70.0),
+        _cleaned("cleaned_80", "more than 80 degrees", 80.0),
     ),
     BUDGET.seeds,
     (),
     _against("normface", "softmax", "sphereface", "cosface", "arcface")
     + _against("arcface", "softmax", "sphereface", "cosface", "subcentre", "cleaned")
-    + _against("subcentre", "cleaned"),
+    + _against("subcentre", "cleaned")
+    + _against("cleaned", "cleaned_70", "cleaned_80"),
 )
 
 SHARED, HIDDEN = 512, 128
@@ -179,12 +187,42 @@ BROADFACE = Plan(
         _tuned("queue_2k_as_is", ARCFACE, "the same, as they were", memory=Memory(2048, compensate=False)),
         _tuned("queue_8k", ARCFACE, "8,192 past embeddings, compensated", memory=Memory(8192)),
         _tuned("queue_8k_as_is", ARCFACE, "the same, as they were", memory=Memory(8192, compensate=False)),
+        _tuned("queue_0_early", ARCFACE, "ArcFace alone, half as long", epochs=BUDGET.epochs / 2),
+        _tuned(
+            "queue_8k_early", ARCFACE, "with the queue, half as long", epochs=BUDGET.epochs / 2, memory=Memory(8192)
+        ),
     ),
     BUDGET.seeds,
     (Variant("start", START, note="NormFace, what all others go on from"),),
     _against("queue_0", "queue_2k", "queue_2k_as_is", "queue_8k", "queue_8k_as_is")
     + _against("queue_2k_as_is", "queue_2k")
-    + _against("queue_8k_as_is", "queue_8k"),
+    + _against("queue_8k_as_is", "queue_8k")
+    + _against("queue_0_early", "queue_8k_early"),
+)
+
+
+SMALLER, LARGER = "tiny", "deeper"
+_TRUNKS = {SMALLER: "iresnet10-tiny", LARGER: "iresnet16-narrow"}
+
+
+def _sized(size: str) -> tuple[Variant, ...]:
+    """The start of a trunk, and what goes on from it without a queue and with one."""
+    trunk = TrunkSpec(_TRUNKS[size], SIZE, DIM)
+    begin = Variant(f"start_{size}", replace(START, name=f"start_{size}", trunk=trunk), note=f"NormFace, {trunk.name}")
+    changes: dict[str, Any] = {"start": begin.name, "trunk": trunk}
+    return (
+        begin,
+        _tuned(f"queue_0_{size}", ARCFACE, f"{trunk.name}, ArcFace alone", **changes),
+        _tuned(f"queue_8k_{size}", ARCFACE, f"{trunk.name}, 8,192 past embeddings", memory=Memory(8192), **changes),
+    )
+
+
+BROADFACE_SIZES = Plan(
+    "broadface_sizes",
+    (*_sized(SMALLER)[1:], *_sized(LARGER)[1:]),
+    BUDGET.seeds,
+    (_sized(SMALLER)[0], _sized(LARGER)[0]),
+    _against("queue_0_tiny", "queue_8k_tiny") + _against("queue_0_deeper", "queue_8k_deeper"),
 )
 
 
@@ -287,7 +325,8 @@ DEMO = Plan(
 )
 
 PLANS: dict[str, Plan] = {
-    plan.name: plan for plan in (DEMO, FACENET, SIZES, MARGINS, MARGINS_NOISY, GROUPFACE, BROADFACE, CLAIMS)
+    plan.name: plan
+    for plan in (DEMO, FACENET, SIZES, MARGINS, MARGINS_NOISY, GROUPFACE, BROADFACE, BROADFACE_SIZES, CLAIMS)
 }
 
 

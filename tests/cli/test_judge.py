@@ -82,9 +82,13 @@ def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data
 
 def test_mirror_image_and_ties_are_as_asked(model: Path, data: Path) -> None:
     """The colour of a face is that of its mirror image."""
-    documents = [json.loads(call(*options(model, data), *more, "--json")[1]) for more in ([], ["--flip", "sum"])]
-    assert [document["model"]["name"] for document in documents] == ["colours", "colours+flip"]
-    assert documents[0]["model"]["contract"] != documents[1]["model"]["contract"]
+    documents = [
+        json.loads(call(*options(model, data), *more, "--json")[1])
+        for more in ([], *(["--flip", how] for how in ("sum", "concat")))
+    ]
+    assert [document["model"]["name"] for document in documents] == ["colours", "colours+flip", "colours+flip-concat"]
+    assert [document["model"]["dim"] for document in documents] == [3, 3, 6]
+    assert len({document["model"]["contract"] for document in documents}) == 3
     assert documents[0]["accuracy"]["mean"] == documents[1]["accuracy"]["mean"]
     rejecting = json.loads(call(*options(model, data), "--ties", "reject", "--json")[1])
     assert (documents[0]["ties"], rejecting["ties"]) == ("accept", "reject")
@@ -103,6 +107,18 @@ def test_retrieval_prints_its_figures_and_json_holds_them(model: Path, data: Pat
     assert document["protocol"] == "retrieval"
     assert document["recall_at"][0]["k"] == 1
     assert 0 <= document["recall_at"][0]["ci95"][0] <= document["recall_at"][0]["recall"] <= 1
+
+
+@pytest.mark.parametrize("protocol", ["retrieval", "clustering", "identification"])
+def test_every_protocol_has_a_report(model: Path, data: Path, tmp_path: Path, protocol: str) -> None:
+    report = tmp_path / "report.html"
+    status, out, _ = call(*options(model, data), "--protocol", protocol, "--report", report, "--json")
+    assert status == 0
+    assert f"colours on {protocol}" in report.read_text(encoding="utf-8")
+    document = json.loads(report.with_suffix(".json").read_bytes())
+    assert document["card"]["input"]["mean"] == 127.3
+    printed = json.loads(out)
+    assert {key: document[key] for key in printed} == printed
 
 
 def test_clustering_prints_its_figures_and_json_holds_them(model: Path, data: Path) -> None:
@@ -143,15 +159,14 @@ def test_identification_prints_its_figures_and_json_holds_them(model: Path, data
         (["--protocol", "lfw"], "usage", 2),
         (["--protocol", "folder", "--folds", "1-2"], "usage", 2),
         (["--protocol", "retrieval", "--pairs", "{data}/pairs.txt"], "usage", 2),
-        (["--protocol", "retrieval", "--report", "{data}/report.html"], "usage", 2),
-        (["--protocol", "clustering", "--report", "{data}/report.html"], "usage", 2),
         (["--threshold", "0.5"], "usage", 2),
         (["--report", "{data}/report.json"], "usage", 2),
+        (["--report", "{data}"], "usage", 2),
+        (["--report", "{data}/absent/report.html"], "usage", 2),
         (["--protocol", "retrieval", "--data", "{data}/p1"], "bad_data", 5),
         (["--protocol", "retrieval", "--commercial"], "refused", 7),
         (["--protocol", "retrieval", "--ties", "reject"], "usage", 2),
         (["--protocol", "retrieval", "--groups", "{data}/pairs.txt"], "usage", 2),
-        (["--protocol", "identification", "--report", "{data}/report.html"], "usage", 2),
         (["--protocol", "identification", "--nonmates", "1"], "usage", 2),
         (["--protocol", "identification", "--distractors", "{data}"], "bad_data", 5),
         (["--protocol", "folder", "--enrol", "2"], "usage", 2),

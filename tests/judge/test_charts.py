@@ -8,6 +8,7 @@ import pytest
 
 from facespace.judge.charts import (
     BOTTOM,
+    EDGE,
     HEIGHT,
     LEFT,
     RIGHT,
@@ -109,9 +110,29 @@ def test_a_long_curve_is_thinned_to_what_can_be_seen() -> None:
 
 
 def test_points_stand_where_they_are_and_the_coloured_ones_on_top() -> None:
-    axis = Axis("a", -1, 1)
-    dots = by_class(point_chart("t", axis, axis, [[-1, -1], [1, 1], [0, 0]], [2, -1, 0]), "dot")
+    """To one scale both ways, as large as fits, in the middle; up is up."""
+    dots = by_class(point_chart("t", [[-1, -1], [1, 1], [0, 0]], [2, -1, 0]), "dot")
     assert [dot.get("class") for dot in dots] == ["dot other", "dot c2", "dot c0"]
-    middle = (LEFT + (WIDTH - LEFT - RIGHT) / 2, TOP + (HEIGHT - TOP - BOTTOM) / 2)
-    expected = [(WIDTH - RIGHT, TOP), (LEFT, HEIGHT - BOTTOM), middle]
+    reach = HEIGHT / 2 - EDGE
+    expected = [(WIDTH / 2 + s * reach, HEIGHT / 2 - s * reach) for s in (1, -1, 0)]
     np.testing.assert_allclose([(float(d.get("cx", "")), float(d.get("cy", ""))) for d in dots], expected, atol=0.06)
+    for places in ([], [[3, 4]], [[0, 0], [5, 0]]):
+        assert len(by_class(point_chart("t", places, [0] * len(places)), "dot")) == len(places)
+
+
+def test_an_interval_stands_upright_at_its_place_in_the_colour_of_its_line() -> None:
+    axis = Axis("a", 0, 1)
+    lines = [Series("a", [0, 1], [0, 1]), Series("b", [0, 1], [1, 0], spans=[(0.5, 0.25, 2.0)])]
+    (span,) = by_class(line_chart("t", axis, axis, lines, at=0.5), "span")
+    assert "c1" in span.get("class", "")
+    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    numbers = [float(text) for text in re.findall(r"[\d.]+", span.get("d", ""))]
+    np.testing.assert_allclose(numbers, [LEFT + width / 2, TOP + 0.75 * height, TOP], atol=0.06)
+    assert len(by_class(line_chart("t", axis, axis, lines, at=0.5), "threshold")) == 1
+    assert not by_class(line_chart("t", axis, axis, lines, at=1.5), "threshold")
+
+
+def test_a_short_logarithmic_axis_has_ticks_between_its_powers() -> None:
+    assert Axis("k", 1, 24, "log").ticks() == [1, 2, 5, 10, 20]
+    assert Axis("k", 7, 300, "log").ticks() == [10, 20, 50, 100, 200]
+    np.testing.assert_allclose(Axis("FAR", 1e-4, 1, "log").ticks(), [1e-4, 1e-3, 1e-2, 1e-1, 1])

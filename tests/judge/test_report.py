@@ -3,30 +3,29 @@
 import base64
 import io
 import json
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Page, assert_alone
 from PIL import Image
 
 from facespace.core.calibration import Logistic
 from facespace.core.contracts import AlignedFaces, Vectors
+from facespace.core.dependence import Share
 from facespace.core.scores import unit_vectors
 from facespace.data.folder import PhotoRef
 from facespace.errors import UsageError
 from facespace.faces.detect import Aligned
+from facespace.judge.groups import Differential, GroupRate, Ratio
 from facespace.judge.measures import calibrated, discarded, people_map, recipe_of
-from facespace.judge.page import chance, percent, span
+from facespace.judge.page import chance, check_report, percent, span
+from facespace.judge.paired import PICTURES
 from facespace.judge.protocols import made_pairs
-from facespace.judge.report import PICTURES, render, write_report
+from facespace.judge.report import Report
 from facespace.judge.run import Evaluation, run
 from facespace.judge.scored import Scored, read_scored
-
-RATIO = {"ratio": 2.5, "ci95": (1.5, 4.0), "refused": None}
-VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 class Colours:
@@ -39,32 +38,6 @@ class Colours:
 
     def similarity(self, a: Vectors, b: Vectors) -> np.ndarray:
         return a @ b.T
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and keeps tags and text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +56,7 @@ def evaluation() -> Evaluation:
 
 
 def test_the_page_nests_and_says_the_figures(evaluation: Evaluation) -> None:
-    page = Page(render(evaluation))
+    page = Page(Report(evaluation).html())
     assert page.open == []
     figures = evaluation.figures
     for expected in (
@@ -101,23 +74,13 @@ def test_the_page_nests_and_says_the_figures(evaluation: Evaluation) -> None:
 
 
 def test_the_page_needs_nothing_but_itself(evaluation: Evaluation) -> None:
-    """No script, no request: every address is data inside the page; light, dark and small screens are served."""
-    text = render(evaluation)
-    page = Page(text)
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert not [a for tag, attrs in page.tags for a in attrs if a.startswith("on")]
-    addresses = [
-        value for _, attrs in page.tags for key, value in attrs.items() if key in ("src", "href", "xlink:href")
-    ]
-    assert addresses
-    assert all(value and value.startswith("data:image/jpeg;base64,") for value in addresses)
-    assert not re.search(r"url\(|@import|https?:", text)
-    assert "prefers-color-scheme: dark" in text
-    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+    text = Report(evaluation).html()
+    assert_alone(Page(text), text)
+    assert "data:image/jpeg;base64," in text
 
 
 def test_the_worst_pairs_are_pictures_of_the_faces_they_name(evaluation: Evaluation) -> None:
-    page = Page(render(evaluation))
+    page = Page(Report(evaluation).html())
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == 2 * 2 * PICTURES
     for attrs in images:
@@ -130,7 +93,7 @@ def test_the_worst_pairs_are_pictures_of_the_faces_they_name(evaluation: Evaluat
 
 
 def test_a_report_without_pictures_says_so(evaluation: Evaluation) -> None:
-    page = Page(render(replace(evaluation, crops={})))
+    page = Page(Report(replace(evaluation, crops={})).html())
     assert "img" not in {tag for tag, _ in page.tags}
     assert "holds no pictures of faces" in page.text
 
@@ -138,7 +101,7 @@ def test_a_report_without_pictures_says_so(evaluation: Evaluation) -> None:
 def test_card_and_training_stand_in_the_page(evaluation: Evaluation, tmp_path: Path) -> None:
     about = {"licence": "MIT & more", "input": {"size": 112}, "commercial": None}
     curves = [("loss", [0, 100, 200], [9.0, float("nan"), 3.0]), ("flat", [0, 1], [1.0, 1.0])]
-    write_report(evaluation, tmp_path / "report.html", title="A <title>", about=about, curves=curves)
+    Report(evaluation, title="A <title>", about=about, curves=curves).write(tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "A <title>" in page.text
     assert "MIT & more" in page.text
@@ -148,7 +111,7 @@ def test_card_and_training_stand_in_the_page(evaluation: Evaluation, tmp_path: P
 
 
 def test_the_document_beside_the_page_has_every_pair_and_reads_back(evaluation: Evaluation, tmp_path: Path) -> None:
-    write_report(evaluation, tmp_path / "report.html", recipe={"name": "arcface_demo"})
+    Report(evaluation, recipe={"name": "arcface_demo"}).write(tmp_path / "report.html")
     document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert document["accuracy"]["mean"] == evaluation.figures.accuracy
     assert (document["recipe"], document["groups"]) == ({"name": "arcface_demo"}, "not measured")
@@ -158,7 +121,7 @@ def test_the_document_beside_the_page_has_every_pair_and_reads_back(evaluation: 
         np.testing.assert_array_equal(getattr(read, name), getattr(Scored.of(evaluation), name))
     assert (read.photos, read.digest) == (evaluation.protocol.photos, evaluation.digest)
     with pytest.raises(UsageError, match="page of HTML"):
-        write_report(evaluation, tmp_path / "report.json")
+        Report(evaluation).write(tmp_path / "report.json")
 
 
 def test_the_calibration_is_that_of_lines_fitted_on_the_other_folds(evaluation: Evaluation) -> None:
@@ -171,7 +134,7 @@ def test_the_calibration_is_that_of_lines_fitted_on_the_other_folds(evaluation: 
             costs[bool(genuine)].append(float(np.log2(1 + np.exp(-ratio if genuine else ratio))))
     assert found.cllr == pytest.approx((np.mean(costs[True]) + np.mean(costs[False])) / 2, abs=1e-12)
     assert found.cllr_min <= found.cllr
-    assert f"{found.cllr:.4f} bits" in Page(render(evaluation)).text
+    assert f"{found.cllr:.4f} bits" in Page(Report(evaluation).html()).text
 
 
 def test_error_versus_discard_follows_the_detectors_scores(
@@ -191,26 +154,40 @@ def test_error_versus_discard_follows_the_detectors_scores(
         cut = sorted(q for q, _ in pairs)[int(share * len(pairs) + 1e-9)]
         left = [missed for q, missed in pairs if q >= cut]
         assert fnmr == pytest.approx(sum(left) / len(left), abs=1e-12)
-    assert 'aria-label="error versus discard"' in render(judged)
+    assert 'aria-label="error versus discard"' in Report(judged).html()
 
 
-def test_the_map_colours_the_people_with_most_photos(evaluation: Evaluation) -> None:
-    found = people_map(evaluation)
-    assert len(found.points) + found.left_out == evaluation.embedded.acquired.sum()
+def test_the_map_colours_the_people_with_most_photos(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, embedded = evaluation.protocol, evaluation.embedded
+    found = people_map(protocol.photos, protocol.labels, embedded)
+    assert (len(found.points), found.left_out) == (embedded.acquired.sum(), 0)
     assert len(found.names) == 8
     assert "p04" not in found.names  # one of its photos gave no face
-    assert (found.colours >= 0).sum() == 24
+    assert np.bincount(found.colours + 1).tolist() == [len(found.points) - 24, *[3] * 8]
+    monkeypatch.setattr("facespace.judge.measures.MOST_OF_ONE", 2)
+    monkeypatch.setattr("facespace.judge.measures.MOST_POINTS", 20)
+    fewer = people_map(protocol.photos, protocol.labels, embedded)
+    assert (len(fewer.points), fewer.left_out) == (20, embedded.acquired.sum() - 20)
+    assert (fewer.names, np.bincount(fewer.colours + 1).tolist()) == (found.names, [4, *[2] * 8])
+
+
+def test_without_names_there_is_no_map(evaluation: Evaluation) -> None:
+    nameless = replace(evaluation, protocol=replace(evaluation.protocol, labels=None))
+    text = Page(Report(nameless).html()).text
+    assert "Map of people: not measured (the data do not name the people)" in text
+    assert f"{len(nameless.protocol.photos)} photos; model contract" in " ".join(text.split())
 
 
 def test_groups_stand_in_the_page_or_the_words_not_measured(evaluation: Evaluation) -> None:
-    assert "not measured" in Page(render(evaluation)).text
-    row = {"group": "<older>", "rate": 0.02, "ci95": (0.01, 0.04), "trials": 900, "people": 30, "refused": None}
-    refused = {"group": "few", "rate": None, "ci95": None, "trials": 3, "people": None, "refused": "3 trials"}
-    one = {"column": "age", "error": "FNMR", "threshold": 0.4, "overall": row, "groups": [row, refused]}
-    one |= {"worst_to_best": RATIO, "worst_to_geometric_mean": {"ratio": None, "ci95": None, "refused": "too few"}}
-    text = Page(render(evaluation, groups=[one])).text
+    assert "not measured" in Page(Report(evaluation).html()).text
+    share = Share(0.02, 900, 30, 800.0, (0.01, 0.04))
+    rows = (GroupRate("<older>", 900, share), GroupRate("few", 3, refused="3 trials"))
+    one = Differential("age", "FNMR", 0.4, share, rows, Ratio(2.5, (1.5, 4.0)), Ratio(refused="too few"))
+    report = Report(evaluation, groups=[one])
+    text = Page(report.html()).text
     for expected in ("<older>", "2.000 %", "not shown: 3 trials", "2.50 (1.50 to 4.00)", "not shown, too few"):
         assert expected in text
+    assert report.document()["groups"][0]["groups"][0]["rate"] == 0.02
 
 
 def test_a_chance_is_never_shown_as_none() -> None:
@@ -223,3 +200,19 @@ def test_the_recipe_is_read_from_the_folder_of_the_run(tmp_path: Path) -> None:
     assert recipe_of(tmp_path / "model.onnx") == {"name": "small"}
     (tmp_path / "run.json").write_text("[]")
     assert recipe_of(tmp_path / "model.onnx") is None
+
+
+def test_a_page_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "r.json").mkdir()
+    for path, says in (
+        ("r.JSON", "page of HTML"),
+        ("folder.html", "is a folder"),
+        ("r.html", "is a folder"),
+        ("absent/r.html", "no folder"),
+    ):
+        with pytest.raises(UsageError, match=says) as refused:
+            check_report(tmp_path / path)
+        assert refused.value.hint
+    check_report(tmp_path / "good.html")
+    assert not (tmp_path / "good.html").exists()

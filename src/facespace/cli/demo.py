@@ -34,8 +34,9 @@ def demo(
     from facespace.data.folder import open_people
     from facespace.data.splits import split_people
     from facespace.faces.detect import Aligned
+    from facespace.judge.paired import PICTURES
     from facespace.judge.protocols import made_pairs
-    from facespace.judge.report import PICTURES, write_report
+    from facespace.judge.report import Report
     from facespace.judge.run import run as judge
     from facespace.models.card import read_card
     from facespace.models.embedder import load
@@ -57,7 +58,7 @@ def demo(
     protocol = made_pairs(strangers.photos, strangers.read)
     evaluation = judge(protocol, embedder, Aligned(), pictures=PICTURES)
     card = read_card(outcome.onnx.with_name("model.card.json")).as_json()
-    write_report(evaluation, out / "report.html", about=card, curves=training_curves(out / "run"))
+    Report(evaluation, about=card, curves=training_curves(out / "run")).write(out / "report.html")
     mean, (low, high) = evaluation.figures.accuracy, evaluation.figures.accuracy_ci95
     say(f"On {fifth} people it never saw: accuracy {mean:.1%} (95 % interval {low:.1%} to {high:.1%}).")
     say(f"The page: {out / 'report.html'}")

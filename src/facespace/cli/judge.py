@@ -88,12 +88,13 @@ def evaluate(
     from facespace.cli.clustering import print_clustering
     from facespace.cli.identification import print_groups, print_identification
     from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
-    from facespace.judge.compatibility import run_compatibility
+    from facespace.judge.compatibility import CompatibilityEvaluation, run_compatibility
     from facespace.judge.groups import as_json, pair_differentials, read_groups
     from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.measures import recipe_of
     from facespace.judge.page import check_report
-    from facespace.judge.report import PICTURES, write_report
+    from facespace.judge.paired import PICTURES
+    from facespace.judge.report import Report
     from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
     from facespace.judge.run import Evaluation, run
     from facespace.judge.searching import IdentificationEvaluation, run_identification
@@ -108,7 +109,7 @@ def evaluate(
     if threshold is not None and not isinstance(chosen, ClusteringProtocol):
         raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
     if isinstance(chosen, RetrievalProtocol | ClusteringProtocol | IdentificationProtocol):
-        _check_retrieval(report, compatible_with, ties)
+        _check_retrieval(compatible_with, ties)
     if groups and (compatible_with or isinstance(chosen, RetrievalProtocol | ClusteringProtocol)):
         raise UsageError("groups belong to pairs or searches judged by one model", hint="leave out --groups")
     table = read_groups(groups) if groups else None
@@ -133,10 +134,9 @@ def evaluate(
         else:
             result = run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if report else 0, **how)
     measured = pair_differentials(result, table) if table and isinstance(result, Evaluation) else None
-    if report and isinstance(result, Evaluation):
-        by_group = None if measured is None else [one.as_json() for one in measured]
+    if report and not isinstance(result, CompatibilityEvaluation):
         recipe = recipe_of(find_weights(model))
-        write_report(result, report, about=net.card.as_json(), recipe=recipe, groups=by_group)
+        Report(result, about=net.card.as_json(), recipe=recipe, groups=measured).write(report)
     if json:
         shell.print_json(result.as_json() | ({"groups": as_json(measured)} if isinstance(result, Evaluation) else {}))
     elif isinstance(result, Evaluation):
@@ -152,12 +152,8 @@ def evaluate(
         _print_compatibility(result)
 
 
-def _check_retrieval(report: Path | None, compatible_with: str | None, ties: Ties) -> None:
+def _check_retrieval(compatible_with: str | None, ties: Ties) -> None:
     """UsageError for options that make sense for pairs alone."""
-    if report:
-        raise UsageError(
-            "a report shows pairs, and this protocol has none", hint="leave out --report; --json holds it all"
-        )
     if compatible_with:
         raise UsageError("compatibility is judged by pairs", hint="--protocol folder, or lfw")
     if ties is Ties.reject:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 66, 24, 14, 46  # room for labels, in the units of the drawing
+EDGE = 10  # around a map
 
 Floats = NDArray[np.float64]
 Scale = Literal["linear", "log"]
@@ -21,12 +22,16 @@ Scale = Literal["linear", "log"]
 
 @dataclass(frozen=True)
 class Series:
-    """A named line through points `x`, `y`, both `(P,)`; `stepped` where the value holds until the next point."""
+    """A named line through points `x`, `y`, both `(P,)`; `stepped` where the value holds until the next point.
+
+    `spans` are intervals to draw upright: x, low, high.
+    """
 
     name: str
     x: ArrayLike
     y: ArrayLike
     stepped: bool = False
+    spans: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,11 @@ class Axis:
         return (v - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """Four to ten round values, or every power of ten."""
+        """Four to ten round values; on a logarithmic axis every power of ten, of few with their 2 and 5."""
         if self.scale == "log":
-            powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
-            return [10.0**power for power in powers]
+            powers = range(math.floor(math.log10(self.low)), math.floor(math.log10(self.high) + 1e-9) + 1)
+            values = [10.0**power * factor for power in powers for factor in ((1, 2, 5) if len(powers) < 4 else (1,))]
+            return [value for value in values if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
         rough = (self.high - self.low) / 4
         unit = 10.0 ** math.floor(math.log10(rough))
         step = max(unit * factor for factor in (1, 2, 5) if unit * factor <= rough * (1 + 1e-9))
@@ -70,9 +76,19 @@ def line_chart(
     marks: Sequence[tuple[float, float]] = (),
     *,
     legend_below: bool = False,
+    at: float | None = None,
 ) -> str:
-    """Lines over two axes; `marks` are points to circle; the names stand top left, or `legend_below` bottom left."""
-    lines = [f'<path class="line c{i}" d="{_path(x, y, one)}"/>' for i, one in enumerate(series)]
+    """Lines over two axes; `marks` are points to circle; the names stand top left, or `legend_below` bottom left.
+
+    `at` is where a dashed line stands upright.
+    """
+    lines = [] if at is None else _threshold(x, at)
+    for i, one in enumerate(series):
+        lines.append(f'<path class="line c{i}" d="{_path(x, y, one)}"/>')
+        lines += [
+            f'<path class="span c{i}" d="M{_x(x, where):.1f} {_y(y, low):.1f}V{_y(y, high):.1f}"/>'
+            for where, low, high in one.spans
+        ]
     dots = [f'<circle class="mark" cx="{_x(x, a):.1f}" cy="{_y(y, b):.1f}" r="4"/>' for a, b in marks]
     names = [one.name for one in series]
     return _frame(title, x, y, [*lines, *dots], names if len(names) > 1 else [], legend_below)
@@ -88,20 +104,24 @@ def histogram(title: str, label: str, groups: Sequence[tuple[str, ArrayLike]], t
     x = Axis(label, float(edges[0]), float(edges[-1]))
     y = Axis("share of its kind", 0, 1.05 * max(float(share.max()) for share in shares) or 1, percent=True)
     body = [f'<path class="area c{i}" d="{_outline(x, y, edges, share)}"/>' for i, share in enumerate(shares)]
-    if x.low <= threshold <= x.high:
-        at = _x(x, threshold)
-        body.append(f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    return _frame(title, x, y, body, [name for name, _ in groups])
+    return _frame(title, x, y, [*body, *_threshold(x, threshold)], [name for name, _ in groups])
 
 
-def point_chart(title: str, x: Axis, y: Axis, points: ArrayLike, colours: ArrayLike) -> str:
-    """Points `(N, 2)`, each of the class `c{colour}`, or `other` where its colour `(N,)` is below 0; those first."""
+def point_chart(title: str, points: ArrayLike, colours: ArrayLike) -> str:
+    """Points `(N, 2)` without axes, both ways to one scale: a map whose directions have no names.
+
+    Each is of the class `c{colour}`, or `other` where its colour `(N,)` is below 0; those first.
+    """
     places, colour = np.asarray(points, dtype=np.float64).reshape(-1, 2), np.asarray(colours)
-    across, up = _x(x, places[:, 0]).tolist(), _y(y, places[:, 1]).tolist()
-    order = np.argsort(colour >= 0, kind="stable").tolist()
+    room = np.array([WIDTH, HEIGHT]) - 2 * EDGE
+    extent = np.ptp(places, axis=0) if len(places) else np.ones(2)
+    scale = float(np.min(room / np.maximum(extent, 1e-12)))
+    middle = (places.max(axis=0) + places.min(axis=0)) / 2 if len(places) else np.zeros(2)
+    across, up = ((places - middle) * (scale, -scale) + (WIDTH / 2, HEIGHT / 2)).T.tolist()
     kinds = [f"c{c}" if c >= 0 else "other" for c in colour.tolist()]
+    order = np.argsort(colour >= 0, kind="stable").tolist()
     dots = [f'<circle class="dot {kinds[i]}" cx="{across[i]:.1f}" cy="{up[i]:.1f}" r="3.5"/>' for i in order]
-    return _frame(title, x, y, dots, [])
+    return "".join([_head(title), *dots, "</svg>"])
 
 
 def thinned(x: ArrayLike, y: ArrayLike, axis: Axis) -> tuple[Floats, Floats]:
@@ -111,6 +131,14 @@ def thinned(x: ArrayLike, y: ArrayLike, axis: Axis) -> tuple[Floats, Floats]:
     keep = np.append(np.diff(cells) != 0, True)
     keep[:1] = True
     return x[keep], y[keep]
+
+
+def _threshold(x: Axis, value: float) -> list[str]:
+    """A dashed line, where the axis has the value."""
+    if not x.low <= value <= x.high:
+        return []
+    at = _x(x, value)
+    return [f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>']
 
 
 def _path(x: Axis, y: Axis, series: Series) -> str:
@@ -134,13 +162,17 @@ def _outline(x: Axis, y: Axis, edges: Floats, shares: Floats) -> str:
 def _frame(title: str, x: Axis, y: Axis, body: Iterable[str], legend: Sequence[str], legend_below: bool = False) -> str:
     """The drawing with its axes, ticks, labels and, for several groups, their names."""
     right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-    parts = [head, *_ticks(x, y), f'<path class="axis" d="M{LEFT} {TOP}V{floor}H{right}"/>']
+    parts = [_head(title), *_ticks(x, y), f'<path class="axis" d="M{LEFT} {TOP}V{floor}H{right}"/>']
     parts.append(_text("label", x.label, f'x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle"'))
     parts.append(
         _text("label", y.label, f'transform="translate(13 {(TOP + floor) / 2}) rotate(-90)" text-anchor="middle"')
     )
     return "".join([*parts, *body, *_legend(legend, legend_below), "</svg>"])
+
+
+def _head(title: str) -> str:
+    """Where a drawing begins."""
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
 
 
 def _ticks(x: Axis, y: Axis) -> Iterable[str]:

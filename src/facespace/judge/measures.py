@@ -1,25 +1,27 @@
 """What a report says beyond the protocol's figures: what the scores mean, where people stand, what it was made by."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.calibration import Logistic, Reliability, cllr, cllr_min, expected_calibration_error, reliability
-from facespace.core.maps import principal_map
+from facespace.core.maps import neighbour_map
 from facespace.core.verification import error_versus_discard
 from facespace.errors import DataError, Refused
-from facespace.judge.run import Evaluation
-from facespace.judge.scored import people_of
+from facespace.judge.run import Embedded, Evaluation
 
+P = ParamSpec("P")
 T = TypeVar("T")
 DISCARD_FMR = 1e-2
-MOST_POINTS = 2_000
-"""Points of a map: more cannot be told apart, and pages must stay small."""
+MOST_POINTS = 400
+"""Points of a map: more cannot be told apart, and take long to place."""
+MOST_OF_ONE = 20
+"""Photos of one person on it."""
 NAMED = 8
 """People of a map that have a colour of their own."""
 
@@ -88,35 +90,34 @@ def discarded(evaluation: Evaluation) -> Discard:
 
 @dataclass(frozen=True)
 class PeopleMap:
-    """Photos on the plane in which they differ most; `colours` `(N,)` are the places in `names`, or -1."""
+    """Photos on a plane where those of like vectors stand together; `colours` `(N,)` are places in `names`, or -1."""
 
     points: NDArray[np.float64]
     colours: NDArray[np.int64]
     names: tuple[str, ...]
-    shares: tuple[float, float]
     left_out: int
     """Photos that are not shown because there are too many."""
 
 
-def people_map(evaluation: Evaluation) -> PeopleMap:
-    """The photos that gave a face, the eight people with most of them in colours.
+def people_map(photos: Sequence[str], labels: NDArray[np.int64] | None, embedded: Embedded) -> PeopleMap:
+    """The people with most photos that gave a face, the first eight of them in colours, by t-SNE.
 
-    Raises DataError where the protocol does not say who is in the photos, or the vectors have no extent.
+    Raises DataError where the data do not say who is in the photos, or the vectors have no extent.
     """
-    protocol, there = evaluation.protocol, np.flatnonzero(evaluation.embedded.acquired)
-    people, named = people_of(protocol.photos, protocol.first, protocol.second, protocol.same)
-    if not named:
-        raise DataError("the protocol does not name the people")
-    found = principal_map(evaluation.embedded.vectors[there])
-    counts = np.bincount(people[there])
-    chosen = np.argsort(-counts, kind="stable")[:NAMED]
-    place = np.full(len(counts), -1)
-    place[chosen] = np.arange(len(chosen))
-    colours = place[people[there]]
-    shown = np.argsort(colours < 0, kind="stable")[:MOST_POINTS]
-    folder = {int(person): protocol.photos[photo].rpartition("/")[0] for photo, person in enumerate(people)}
-    names = tuple(folder[int(person)] for person in chosen if counts[person])
-    return PeopleMap(found.points[shown], colours[shown], names, found.shares, len(there) - len(shown))
+    if labels is None:
+        raise DataError("the data do not name the people")
+    there = np.flatnonzero(embedded.acquired)
+    people, counts = np.unique(labels[there], return_inverse=True, return_counts=True)[1:]
+    place = np.empty(len(counts), np.int64)
+    place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    order = np.argsort(place[people], kind="stable")
+    within = np.arange(len(order)) - np.searchsorted(place[people][order], place[people][order])
+    shown = order[within < MOST_OF_ONE][:MOST_POINTS]
+    colours = np.where(place[people] < NAMED, place[people], -1)[shown]
+    points = neighbour_map(embedded.vectors[there[shown]])
+    firsts = [photos[there[shown[np.flatnonzero(colours == c)[0]]]] for c in range(min(NAMED, len(counts)))]
+    names = tuple(name.rpartition("/")[0] or name for name in firsts)
+    return PeopleMap(points, colours, names, len(there) - len(shown))
 
 
 def recipe_of(weights: Path) -> dict[str, Any] | None:
@@ -128,9 +129,9 @@ def recipe_of(weights: Path) -> dict[str, Any] | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def attempt(measure: Callable[[Evaluation], T], evaluation: Evaluation) -> T | str:
+def attempt(measure: Callable[P, T], *args: P.args, **options: P.kwargs) -> T | str:
     """What `measure` gives, or why it is not measured."""
     try:
-        return measure(evaluation)
+        return measure(*args, **options)
     except (DataError, Refused) as error:
         return error.message

@@ -2,12 +2,32 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from facespace.core.intervals import Interval
 from facespace.errors import UsageError
+
+Chart = tuple[str, str]
+"""SVG, and what it shows."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What one kind of report says beside what all say."""
+
+    template: str
+    charts: Sequence[Chart]
+    facts: Mapping[str, Any]
+    """What its template shows, by name."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What its document has beyond that of the evaluation."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Charts that are not there, by name, and why."""
 
 
 def check_report(path: Path) -> None:

@@ -1,149 +1,106 @@
-"""An evaluation as one page of HTML: figures, charts, worst pairs as pictures; no script, nothing from the network.
+"""An evaluation as one page of HTML: figures, charts, pictures, surroundings; no script, nothing from the network.
 
-Beside the page stands the same as JSON, with the scores of all pairs, for `facespace compare`.
+Beside the page stands the same as JSON; of pairs with all scores, for `facespace compare`.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
-from facespace.core.verification import accepts
-from facespace.judge.groups import NOT_MEASURED
-from facespace.judge.measures import attempt, calibrated, discarded, people_map
-from facespace.judge.page import check_report, templates
-from facespace.judge.panels import (
-    curve_chart,
-    det_chart,
-    discard_chart,
-    map_chart,
-    reliability_chart,
-    roc_chart,
-    score_chart,
-)
-from facespace.judge.run import Evaluation, worst_pairs
-from facespace.judge.scored import Scored
+from facespace.judge.clustering import ClusteringEvaluation
+from facespace.judge.contents import clustering_content, identification_content, retrieval_content
+from facespace.judge.groups import NOT_MEASURED, Differential, as_json
+from facespace.judge.measures import attempt, people_map
+from facespace.judge.page import Content, check_report, templates
+from facespace.judge.paired import pair_content
+from facespace.judge.panels import curve_chart, map_chart
+from facespace.judge.retrieval import RetrievalEvaluation
+from facespace.judge.run import Evaluation
+from facespace.judge.searching import IdentificationEvaluation
 
-PICTURES = 12
-"""Worst pairs of each kind that a report shows; hand it to `run` as `pictures`."""
 MOST_FAILURES = 100
 """Rows of the page; the document beside it has all."""
 
 Curve = tuple[str, ArrayLike, ArrayLike]
 """Name, x and y of a line such as the loss over the steps of a training."""
+Reported = Evaluation | IdentificationEvaluation | ClusteringEvaluation | RetrievalEvaluation
 
 
-def write_report(
-    evaluation: Evaluation,
-    path: Path,
-    *,
-    title: str | None = None,
-    about: Mapping[str, Any] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    curves: Sequence[Curve] = (),
-    groups: Sequence[Mapping[str, Any]] | None = None,
-) -> None:
-    """Write the page to `path` and its figures beside it as `.json`; see `render` and `document`."""
-    check_report(path)
-    text = render(evaluation, title=title, about=about, recipe=recipe, curves=curves, groups=groups)
-    path.write_text(text, encoding="utf-8")
-    figures = json.dumps(document(evaluation, about, recipe, groups), allow_nan=False)
-    path.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class Report:
+    """An evaluation and what is known of its model."""
 
+    evaluation: Reported
+    title: str | None = None
+    about: Mapping[str, Any] | None = None
+    """The model's card."""
+    recipe: Mapping[str, Any] | None = None
+    """That of its training."""
+    curves: Sequence[Curve] = ()
+    """Those of its training."""
+    groups: Sequence[Differential] | None = None
+    """Errors by group, where the evaluation does not hold them itself."""
 
-def document(
-    evaluation: Evaluation,
-    about: Mapping[str, Any] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    groups: Sequence[Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """All that the page says, and every pair with its score; null for what is not measured."""
-    extra = {"calibration": attempt(calibrated, evaluation), "error_versus_discard": attempt(discarded, evaluation)}
-    return {
-        **evaluation.as_json(),
-        **{key: None if isinstance(found, str) else found.as_json() for key, found in extra.items()},
-        "groups": NOT_MEASURED if groups is None else list(groups),
-        "card": None if about is None else dict(about),
-        "recipe": None if recipe is None else dict(recipe),
-        "pairs_scored": Scored.of(evaluation).pairs_as_json(),
-    }
+    def write(self, path: Path) -> None:
+        """The page to `path` and the document beside it as `.json`. UsageError as `check_report`."""
+        check_report(path)
+        text = json.dumps(self.document(), allow_nan=False)
+        path.write_text(self.html(), encoding="utf-8")
+        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
+    def document(self) -> dict[str, Any]:
+        """All that the page says; null for what is not measured."""
+        return {
+            **self.evaluation.as_json(),
+            **self.content.extra,
+            "groups": as_json(self._groups),
+            "card": None if self.about is None else dict(self.about),
+            "recipe": None if self.recipe is None else dict(self.recipe),
+        }
 
-def render(
-    evaluation: Evaluation,
-    *,
-    title: str | None = None,
-    about: Mapping[str, Any] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    curves: Sequence[Curve] = (),
-    groups: Sequence[Mapping[str, Any]] | None = None,
-) -> str:
-    """The page as text.
-
-    `about` is the model's card, `recipe` that of its training, `curves` are those of its training, `groups`
-    the documents of `judge.groups.Differential`.
-    """
-    one = [(str(evaluation.model["name"]), evaluation.figures)]
-    calibration, discard = attempt(calibrated, evaluation), attempt(discarded, evaluation)
-    people = attempt(people_map, evaluation)
-    return (
-        templates()
-        .get_template("report.html")
-        .render(
-            title=title or f"{evaluation.model['name']} on {evaluation.protocol.name}",
-            e=evaluation,
-            f=evaluation.figures,
-            roc=roc_chart(one),
-            det=det_chart(one),
-            scores=score_chart(evaluation),
-            calibration=calibration,
-            discard=discard,
-            people=people,
-            drawn=(
-                None if isinstance(calibration, str) else reliability_chart(calibration),
-                None if isinstance(discard, str) else discard_chart(discard),
-                None if isinstance(people, str) else map_chart(people),
-            ),
-            curves=[curve_chart(*curve) for curve in curves],
-            genuine=_pictured(evaluation, same=True),
-            impostors=_pictured(evaluation, same=False),
-            folds=_fold_rows(evaluation),
-            most_failures=MOST_FAILURES,
-            about=about or {},
-            recipe=recipe or {},
-            groups=groups or (),
-            not_measured=NOT_MEASURED,
+    def html(self) -> str:
+        """The page."""
+        evaluation, content, protocol = self.evaluation, self.content, self.evaluation.protocol
+        people = attempt(people_map, protocol.photos, protocol.labels, evaluation.embedded)
+        missing = content.missing if not isinstance(people, str) else {**content.missing, "map of people": people}
+        return (
+            templates()
+            .get_template(content.template)
+            .render(
+                title=self.title or f"{evaluation.model['name']} on {protocol.name}",
+                e=evaluation,
+                charts=content.charts,
+                curves=[curve_chart(*curve) for curve in self.curves],
+                people=None if isinstance(people, str) else people,
+                map=None if isinstance(people, str) else map_chart(people),
+                missing=missing,
+                groups=[one.as_json() for one in self._groups or ()],
+                not_measured=NOT_MEASURED,
+                most_failures=MOST_FAILURES,
+                about=self.about or {},
+                recipe=self.recipe or {},
+                **content.facts,
+            )
         )
-    )
 
+    @cached_property
+    def content(self) -> Content:
+        """What is said of this protocol alone."""
+        match self.evaluation:
+            case Evaluation():
+                return pair_content(self.evaluation)
+            case IdentificationEvaluation():
+                return identification_content(self.evaluation)
+            case ClusteringEvaluation():
+                return clustering_content(self.evaluation)
+            case RetrievalEvaluation():
+                return retrieval_content(self.evaluation)
 
-def _fold_rows(evaluation: Evaluation) -> list[tuple[int, float, float, float, float]]:
-    """Number, threshold, accuracy, VAL and FAR of each fold."""
-    folds = evaluation.figures.folds
-    numbers = np.unique(evaluation.protocol.folds).tolist()
-    columns = (folds.thresholds.tolist(), folds.accuracy.tolist(), folds.val.tolist(), folds.far.tolist())
-    return list(zip(numbers, *columns, strict=True))
-
-
-def _pictured(evaluation: Evaluation, same: bool) -> list[dict[str, Any]]:
-    """The worst pairs whose faces were kept: names, score, whether the decision is wrong, and the two pictures."""
-    rows = []
-    for first, second, score in worst_pairs(evaluation.protocol, evaluation.scores, same, PICTURES):
-        if {first, second} <= evaluation.crops.keys():
-            pictures = [_jpeg(evaluation.crops[name]) for name in (first, second)]
-            wrong = bool(accepts(np.array(score), evaluation.figures.threshold, evaluation.figures.ties)) != same
-            rows.append({"names": (first, second), "score": score, "wrong": wrong, "pictures": pictures})
-    return rows
-
-
-def _jpeg(face: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
-    """A face as a data URL."""
-    stream = BytesIO()
-    Image.fromarray(face).save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    @property
+    def _groups(self) -> Sequence[Differential] | None:
+        return self.evaluation.groups if isinstance(self.evaluation, IdentificationEvaluation) else self.groups

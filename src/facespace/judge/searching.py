@@ -128,7 +128,7 @@ def _templates(
     usable = np.flatnonzero(protocol.enrols & embedded.acquired)
     usable = usable[np.argsort(protocol.labels[usable], kind="stable")]
     people, starts = np.unique(protocol.labels[usable], return_index=True)
-    for person, photos in zip(people, np.split(usable, starts[1:]), strict=True):
+    for person, photos in zip(people, np.split(usable, starts)[1:], strict=True):
         rows[person] = template(embedded.vectors[photos], group_aware)
     enrolled = np.zeros(len(rows), np.bool_)
     enrolled[people] = True

@@ -12,7 +12,7 @@ from facespace.faces.detect import Aligned
 from facespace.judge.protocols import folder
 from facespace.judge.run import run
 from facespace.models.embedder import load
-from facespace.models.flipped import Flipped
+from facespace.models.flipped import Flipped, group_aware_of
 from tiny_onnx import save_tiny
 
 
@@ -95,6 +95,26 @@ def test_the_group_part_of_a_group_aware_model_is_averaged(tmp_path: Path) -> No
     mean = (one + other) / 2
     mean[:, :16] /= np.linalg.norm(mean[:, :16], axis=1, keepdims=True)
     np.testing.assert_allclose(Flipped(embedder).embed(faces), mean, atol=1e-5)
+    assert group_aware_of(Flipped(embedder)) == group_aware_of(embedder) == embedder.card.group_aware
+    with pytest.raises(UsageError, match="do not concatenate"):
+        Flipped(embedder, "concat")
+
+
+def test_side_by_side_the_cosine_is_the_mean_of_those_of_faces_and_of_their_mirror_images(path: Path) -> None:
+    faces = some_faces(5)
+    plain, flipped = load(path), Flipped(load(path), "concat")
+    assert (flipped.name, flipped.dim) == ("tiny+flip-concat", 16)
+    assert len({plain.contract, Flipped(load(path)).contract, flipped.contract}) == 3
+    one = plain.embed(faces).astype(np.float64)
+    other = plain.embed(np.ascontiguousarray(faces[:, :, ::-1])).astype(np.float64)
+    vectors = flipped.embed(faces)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    expected = np.array([[(one[i] @ one[j] + other[i] @ other[j]) / 2 for j in range(5)] for i in range(5)])
+    np.testing.assert_allclose(flipped.similarity(vectors, vectors), expected, atol=1e-6)
+    np.testing.assert_allclose(flipped.pair_similarity(vectors, vectors[::-1]), np.diag(expected[:, ::-1]), atol=1e-6)
+    with pytest.raises(UsageError, match="unknown"):
+        Flipped(load(path), "mean")  # type: ignore[arg-type]
 
 
 def test_features_that_cancel_out_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ class Flip(StrEnum):
 
     off = "off"
     sum = "sum"
+    concat = "concat"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +50,7 @@ def evaluate(
     nonmates: protocols.Nonmates = 0.5,
     rank: protocols.Rank = 1,
     distractors: protocols.Distractors = None,
+    quality: protocols.QualityOption = protocols.Quality.none,
     groups: Annotated[
         Path | None,
         typer.Option(help="A CSV of person (or photo) and any other columns, such as age: errors for each group."),
@@ -60,7 +62,11 @@ def evaluate(
         ),
     ] = None,
     flip: Annotated[
-        Flip, typer.Option(help="sum: add the raw features of the mirrored face, at twice the time.")
+        Flip,
+        typer.Option(
+            help="sum: add the raw features of the mirrored face, at twice the time. concat: set both vectors side by "
+            "side, at twice the time and twice the bytes."
+        ),
     ] = Flip.off,
     threshold: Annotated[
         float | None,
@@ -101,7 +107,10 @@ def evaluate(
     from facespace.models.shelf import find_weights
 
     enrolment = Enrolment(enrol, pick.value, nonmates, rank, seed)
-    chosen = protocols.open_protocol(protocol, protocols.Asked(data, pairs, folds, seed, enrolment, distractors))
+    asked = protocols.Asked(data, pairs, folds, seed, enrolment, distractors, quality)
+    chosen = protocols.open_protocol(protocol, asked)
+    if compatible_with:
+        protocols.require_photos(chosen)
     if report and compatible_with:
         raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
     if report:
@@ -113,6 +122,7 @@ def evaluate(
     if groups and (compatible_with or isinstance(chosen, RetrievalProtocol | ClusteringProtocol)):
         raise UsageError("groups belong to pairs or searches judged by one model", hint="leave out --groups")
     table = read_groups(groups) if groups else None
+    detector = protocols.detector_of(chosen, detector)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     # Workers take photos through all stages side by side, so each embeds on its own thread alone.
     net = options.open_embedder(
@@ -164,7 +174,7 @@ def _seen(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
     """The model as it looks at faces."""
     from facespace.models.flipped import Flipped
 
-    return Flipped(net) if flip is Flip.sum else net
+    return net if flip is Flip.off else Flipped(net, "concat" if flip is Flip.concat else "sum")
 
 
 def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmbedder":
@@ -185,7 +195,7 @@ def _print(result: "Evaluation") -> None:
     """The figures, one to a row; why others are missing, to stderr."""
     folds = len(result.figures.folds.accuracy)
     protocol = f"{result.protocol.name}, {len(result.scores):,} pairs in {folds} folds"
-    typer.echo(f"{result.model['name']} on {protocol}, {len(result.protocol.photos):,} photos\n")
+    typer.echo(f"{result.model['name']} on {protocol}, {result.protocol.images:,} photos\n")
     shell.show_table(("figure", "value", "95 % interval", "achieved FAR"), _rows(result))
     _say_refused(result.figures)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facespace.cli.options import DetectorName
 from facespace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class ProtocolName(StrEnum):
     cfp_ff = "cfp-ff"
     cfp_fp = "cfp-fp"
     rfw = "rfw"
+    ijbb = "ijbb"
+    ijbc = "ijbc"
     folder = "folder"
     retrieval = "retrieval"
     clustering = "clustering"
@@ -41,12 +44,20 @@ class Pick(StrEnum):
     drawn = "drawn"
 
 
+class Quality(StrEnum):
+    """By what a photo counts for more in its template."""
+
+    none = "none"
+    score = "score"
+
+
 Protocol = Annotated[
     ProtocolName | None,
     typer.Option(
-        help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and "
-        "cfp-fp CFP's folder, given as --data; folder makes pairs of any people; retrieval looks for the like of "
-        "every photo among all others; identification searches a gallery of some of the people."
+        help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and cfp-fp "
+        "CFP's folder, ijbb and ijbc that of IJB-B and IJB-C, given as --data; folder makes pairs of any people; "
+        "retrieval looks for the like of every photo among all others; identification searches a gallery of some of "
+        "the people."
     ),
 ]
 Pairs = Annotated[Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")]
@@ -61,6 +72,9 @@ Rank = Annotated[int, typer.Option(min=1, help="Identification: the mate must be
 Distractors = Annotated[
     Path | None, typer.Option(help="Identification: another folder or tar, whose people stand in the gallery.")
 ]
+QualityOption = Annotated[
+    Quality, typer.Option("--quality", help="Templates: photos count alike, or by the detector's score.")
+]
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,7 @@ class Asked:
     seed: int
     enrolment: "Enrolment"
     distractors: Path | None
+    quality: Quality = Quality.none
 
     def given(self) -> set[str]:
         """Options that stand in the command and belong to some protocols only."""
@@ -87,6 +102,7 @@ class Asked:
             "--nonmates": own.nonmates != plain.nonmates,
             "--rank": own.rank != plain.rank,
             "--distractors": self.distractors is not None,
+            "--quality": self.quality is not Quality.none,
         }
         return {option for option, stands in stand.items() if stands}
 
@@ -111,6 +127,20 @@ def open_protocol(name: ProtocolName | None, asked: Asked) -> "AnyProtocol":
         hint = f"leave {option} out, or choose such a protocol"
         raise UsageError(f"{option} belongs to {others}, not to the protocol {name.value}", hint=hint)
     return row.opens(asked)
+
+
+def detector_of(chosen: "AnyProtocol", name: DetectorName) -> DetectorName:
+    """The detector that has to be opened: none need look, so none needs weights, where the set names the faces."""
+    from facespace.judge.protocols import PairProtocol
+
+    templates = chosen.templates if isinstance(chosen, PairProtocol) else None
+    return DetectorName.aligned if templates and templates.faces else name
+
+
+def require_photos(chosen: "AnyProtocol") -> None:
+    """UsageError where templates are compared, for what is done with single photos only."""
+    if getattr(chosen, "templates", None):
+        raise UsageError("two models are compared by photos, and this protocol has templates", hint="--protocol lfw")
 
 
 def _lfw(asked: Asked) -> "AnyProtocol":
@@ -152,6 +182,18 @@ def _rfw(asked: Asked) -> "AnyProtocol":
     return rfw(asked.pairs, asked.data)
 
 
+def _ijbb(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.ijb import ijb
+
+    return ijb(asked.data, "ijbb", asked.quality is Quality.score)
+
+
+def _ijbc(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.ijb import ijb
+
+    return ijb(asked.data, "ijbc", asked.quality is Quality.score)
+
+
 def _folder(asked: Asked) -> "AnyProtocol":
     from facespace.judge.protocols import folder
 
@@ -177,6 +219,7 @@ def _identification(asked: Asked) -> "AnyProtocol":
 
 
 _LIST = frozenset({"--pairs"})
+_QUALITY = frozenset({"--quality"})
 _ENROLMENT = frozenset({"--enrol", "--pick", "--nonmates", "--rank", "--distractors"})
 
 PROTOCOLS = {
@@ -186,6 +229,8 @@ PROTOCOLS = {
     ProtocolName.cfp_ff: Row(_cfp_ff),
     ProtocolName.cfp_fp: Row(_cfp_fp),
     ProtocolName.rfw: Row(_rfw, needs=_LIST),
+    ProtocolName.ijbb: Row(_ijbb, takes=_QUALITY),
+    ProtocolName.ijbc: Row(_ijbc, takes=_QUALITY),
     ProtocolName.folder: Row(_folder),
     ProtocolName.retrieval: Row(_retrieval),
     ProtocolName.clustering: Row(_clustering),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError, UsageError
+from facespace.judge.pooling import Templates
 
 FOLDS = 10
 PAIRS_PER_FOLD = 300  # of each kind, as in LFW
@@ -49,7 +50,8 @@ class PairProtocol:
 
     `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `labels`
     int64 `(N,)` say whose each photo is, None where the data name nobody. `read` gives the encoded bytes of a photo by
-    name and may be called from several threads.
+    name and may be called from several threads. Where there are `templates`, these are compared in the place of photos:
+    `photos` are the names of templates, and `templates` has the photos that are read.
     """
 
     name: str
@@ -60,11 +62,25 @@ class PairProtocol:
     same: NDArray[np.bool_]
     folds: NDArray[np.int64]
     read: Callable[[str], bytes]
+    templates: Templates | None = None
+
+    @property
+    def images(self) -> int:
+        """How many photos are read."""
+        return len(self.photos if self.templates is None else self.templates.photos)
 
     @property
     def people(self) -> int | None:
         """How many people there are; None where the data name nobody."""
         return None if self.labels is None else len(np.unique(self.labels))
+
+
+def dealt(same: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Folds 1..10 `(P,)`: genuine and impostor pairs each in turn."""
+    folds = np.empty(len(same), np.int64)
+    for kind in (same, ~same):
+        folds[kind] = np.arange(np.count_nonzero(kind)) % FOLDS + 1
+    return folds
 
 
 def lfw(pairs: Path, data: Path, folds: str | None = None) -> PairProtocol:

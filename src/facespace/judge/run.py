@@ -9,8 +9,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,15 @@ from facespace.core.contracts import AlignedFaces, Detector, Embedder, Face, Vec
 from facespace.core.scores import pair_scores
 from facespace.core.verification import Ties
 from facespace.errors import InputError
-from facespace.faces.align import aligned_faces
+from facespace.faces.align import align, aligned_faces
 from facespace.faces.detect import Policy
+from facespace.faces.given import GivenFaces
 from facespace.faces.photo import read_photo
 from facespace.judge.environment import describe_environment, peak_memory_bytes
 from facespace.judge.figures import Figures, figures_of
+from facespace.judge.pooling import mean_scores, pool
 from facespace.judge.protocols import PairProtocol
+from facespace.models.flipped import group_aware_of
 
 BATCH = 8  # photos that a worker aligns before it embeds them: the fastest size on a processor
 NO_FACE = -np.inf
@@ -44,6 +47,16 @@ class PhotoList(Protocol):
     @property
     def read(self) -> Callable[[str], bytes]:
         """Encoded bytes by name; called from several threads."""
+        ...
+
+
+@runtime_checkable
+class NamesFaces(Protocol):
+    """What a list of photos may do besides: say where the faces are."""
+
+    @property
+    def faces(self) -> GivenFaces | None:
+        """The faces; None where a detector must look for them."""
         ...
 
 
@@ -75,7 +88,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Unit vectors `(N, D)` of photos, zero where `acquired` bool `(N,)` is false; and what it took.
+    """Unit vectors `(N, D)` of photos, or of templates, zero where `acquired` bool `(N,)` is false; and what it took.
 
     `detector_scores` float32 `(N,)` in 0..1 are the detector's belief in the faces, 0 where there is none.
     """
@@ -108,7 +121,7 @@ class Evaluation:
     @property
     def images_per_s(self) -> float:
         """Photos per second from bytes to vectors, all workers together."""
-        return len(self.protocol.photos) / self.seconds
+        return self.protocol.images / self.seconds
 
     def failed_pairs(self, same: bool) -> int:
         """Genuine or impostor pairs that hold a photo without a face."""
@@ -128,7 +141,7 @@ class Evaluation:
                 "seconds": self.seconds,
                 "peak_memory_bytes": self.peak_memory_bytes,
             },
-            "data": {"digest": self.digest, "images": len(self.protocol.photos), "people": self.protocol.people},
+            "data": {"digest": self.digest, "images": self.protocol.images, "people": self.protocol.people},
             "environment": self.environment,
         }
 
@@ -152,9 +165,9 @@ def run(
     so many worst pairs of each kind, for a report. Raises `DataError` for a file that cannot be read at all.
     """
     threads = threads or available_cores()
-    embedded = embed_photos(protocol, embedder, detector, policy, threads, progress)
-    scores = score_pairs(protocol, embedded, embedder)
-    names = {name for same in (False, True) for name in worst_photos(protocol, scores, same, pictures)}
+    listed: PhotoList = protocol.templates or protocol
+    photos = embed_photos(listed, embedder, detector, policy, threads, progress)
+    embedded, scores = compare(protocol, photos, embedder)
     return Evaluation(
         protocol=protocol,
         scores=scores,
@@ -163,11 +176,32 @@ def run(
         failures=embedded.failures,
         digest=embedded.digest,
         seconds=embedded.seconds,
-        environment=describe_environment(threads, device, detector.source, policy),
-        crops={name: align_photo(protocol.read(name), detector, policy) for name in sorted(names)},
+        environment=describe_environment(threads, device, (named_faces(listed) or detector).source, policy),
+        crops=_crops(protocol, photos, scores, pictures, detector, policy) if pictures else {},
         embedded=embedded,
         peak_memory_bytes=peak_memory_bytes(),
     )
+
+
+def _crops(
+    protocol: PairProtocol,
+    photos: Embedded,
+    scores: NDArray[np.float32],
+    pictures: int,
+    detector: Detector,
+    policy: Policy,
+) -> dict[str, AlignedFaces]:
+    """Aligned faces of the worst pairs by name; of a template its first photo with a face."""
+    names = {name for same in (False, True) for name in worst_photos(protocol, scores, same, pictures)}
+    listed: PhotoList = protocol.templates or protocol
+    faces = named_faces(listed)
+    first = None if protocol.templates is None else protocol.templates.first_photos(photos.acquired)
+    crops = {}
+    for at, name in enumerate(protocol.photos):
+        if name in names:
+            photo = name if first is None else first[at]
+            crops[name] = _face(listed.read(photo), detector, policy, faces.of(photo) if faces else None)[1]
+    return crops
 
 
 def failures_as_json(
@@ -193,18 +227,28 @@ def available_cores() -> int:
 
 def align_photo(content: bytes, detector: Detector, policy: Policy) -> AlignedFaces:
     """The aligned face uint8 `(112, 112, 3)` that `policy` chooses in encoded bytes; an `InputError` where none is."""
-    return _face(content, detector, policy)[1]
+    return _face(content, detector, policy, None)[1]
 
 
-def _face(content: bytes, detector: Detector, policy: Policy) -> tuple[Face, AlignedFaces]:
-    return aligned_faces(read_photo(content), detector, policy)[0]
+def _face(content: bytes, detector: Detector, policy: Policy, given: Face | None) -> tuple[Face, AlignedFaces]:
+    """The face that is given, or the one that the detector finds and `policy` chooses; and its crop."""
+    photo = read_photo(content)
+    return aligned_faces(photo, detector, policy)[0] if given is None else (given, align(photo, given))
+
+
+def named_faces(photos: PhotoList) -> GivenFaces | None:
+    """The faces that the list itself names, if any."""
+    return photos.faces if isinstance(photos, NamesFaces) else None
 
 
 def embed_photos(
     protocol: PhotoList, embedder: Embeds, detector: Detector, policy: Policy, threads: int, progress: Progress
 ) -> Embedded:
-    """Embed every photo of the protocol once, on `threads` workers; the result does not depend on their number."""
-    names = protocol.photos
+    """Embed every photo of the protocol once, on `threads` workers; the result does not depend on their number.
+
+    Where the protocol names the faces, the detector is not asked.
+    """
+    names, given = protocol.photos, named_faces(protocol)
     vectors = np.zeros((len(names), embedder.dim), dtype=np.float32)
     detector_scores = np.zeros(len(names), dtype=np.float32)
     digests: list[bytes] = [b""] * len(names)
@@ -216,7 +260,7 @@ def embed_photos(
             content = protocol.read(names[position])
             digests[position] = hashlib.sha256(content).digest()
             try:
-                face, faces[position] = _face(content, detector, policy)
+                face, faces[position] = _face(content, detector, policy, given.of(names[position]) if given else None)
                 detector_scores[position] = face.score
             except InputError as error:
                 failures[position] = Failure(names[position], error.code, error.message)
@@ -248,6 +292,21 @@ def _digest(names: Sequence[str], digests: Sequence[bytes]) -> str:
     for name, digest in sorted(zip(names, digests, strict=True)):
         whole.update(name.encode() + b"\0" + digest)
     return whole.hexdigest()
+
+
+def compare(protocol: PairProtocol, photos: Embedded, embedder: Embedder) -> tuple[Embedded, NDArray[np.float32]]:
+    """What the pairs point to, `photos` themselves or templates made of them; and the scores of the pairs."""
+    templates = protocol.templates
+    if templates is None:
+        return photos, score_pairs(protocol, photos, embedder)
+    vectors, enrolled, belief = pool(
+        templates, photos.vectors, photos.acquired, photos.detector_scores, group_aware_of(embedder)
+    )
+    embedded = replace(photos, vectors=vectors, acquired=enrolled, detector_scores=belief)
+    if templates.average == "embedding":
+        return embedded, score_pairs(protocol, embedded, embedder)
+    first, second = protocol.first, protocol.second
+    return embedded, mean_scores(templates, photos.vectors, photos.acquired, first, second, embedder)
 
 
 def score_pairs(protocol: PairProtocol, embedded: Embedded, embedder: Embedder) -> NDArray[np.float32]:

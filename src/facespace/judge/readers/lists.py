@@ -10,7 +10,7 @@ import numpy as np
 
 from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError
-from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, from_names
+from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, dealt, from_names
 
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -33,7 +33,7 @@ def csv_pairs(pairs: Path, data: Path) -> PairProtocol:
         named.append((row["a"], row["b"], same))
         folds.append(int(fold or 0))
     if folds and not any(folds):
-        folds = _dealt([same for _, _, same in named])
+        folds = dealt(np.array([same for _, _, same in named])).tolist()
     people = open_people(data)
     return _protocol("pairs", named, folds, {photo.name: photo for photo in people.photos}, people, pairs)
 
@@ -113,16 +113,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"no readable list ({error})", file=path) from error
-
-
-def _dealt(same: Sequence[bool]) -> list[int]:
-    """Folds 1..10: genuine and impostor pairs each in turn."""
-    seen = [0, 0]
-    folds = []
-    for truth in same:
-        folds.append(seen[truth] % FOLDS + 1)
-        seen[truth] += 1
-    return folds
 
 
 def _protocol(

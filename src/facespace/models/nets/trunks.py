@@ -15,7 +15,7 @@ from facespace.errors import ModelError, UsageError
 from facespace.models.card import write_atomic
 from facespace.models.nets.facenet import NN1, NN2, NN4, NNS1, NNS2
 from facespace.models.nets.groupface import GroupFace, Groups
-from facespace.models.nets.inception import Inception, Layout
+from facespace.models.nets.inception import Inception, Layout, Norm, Options
 from facespace.models.nets.iresnet import IResNet
 from facespace.models.nets.mobilefacenet import MobileFaceNet
 
@@ -63,8 +63,8 @@ def _small(blocks: tuple[int, ...], widths: tuple[int, ...]) -> Builder:
     return lambda size, dim: IResNet(blocks, widths, size=size, dim=dim, stem_stride=2)
 
 
-def _inception(layout: Layout) -> Builder:
-    return lambda size, dim: Inception(layout, size=size, dim=dim)
+def _inception(layout: Layout, norm: Norm = "lrn") -> Builder:
+    return lambda size, dim: Inception(layout, size=size, dim=dim, options=Options(norm))
 
 
 TRUNKS: dict[str, Builder] = {
@@ -83,6 +83,9 @@ TRUNKS: dict[str, Builder] = {
     "facenet_nn4": _inception(NN4),  # 96
     "facenet_nns1": _inception(NNS1),  # 165
     "facenet_nns2": _inception(NNS2),  # 140
+    "facenet_nn2_bn": _inception(NN2, "bn"),  # batch normalisation, as public code has it
+    "facenet_nn4_bn": _inception(NN4, "bn"),
+    "facenet_nns2_bn": _inception(NNS2, "bn"),
 }
 
 

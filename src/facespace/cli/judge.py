@@ -92,9 +92,11 @@ def evaluate(
     Every share comes with its interval. With --compatible-with two models are judged together.
     """
     from facespace.cli.clustering import print_clustering
+    from facespace.cli.galleries import print_galleries
     from facespace.cli.identification import print_groups, print_identification
     from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
     from facespace.judge.compatibility import CompatibilityEvaluation, run_compatibility
+    from facespace.judge.galleries import GalleryEvaluation, GalleryProtocol, run_galleries
     from facespace.judge.groups import as_json, pair_differentials, read_groups
     from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.measures import recipe_of
@@ -117,9 +119,11 @@ def evaluate(
         check_report(report)
     if threshold is not None and not isinstance(chosen, ClusteringProtocol):
         raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
-    if isinstance(chosen, RetrievalProtocol | ClusteringProtocol | IdentificationProtocol):
+    if isinstance(chosen, RetrievalProtocol | ClusteringProtocol | IdentificationProtocol | GalleryProtocol):
         _check_retrieval(compatible_with, ties)
-    if groups and (compatible_with or isinstance(chosen, RetrievalProtocol | ClusteringProtocol)):
+    if report and isinstance(chosen, GalleryProtocol):
+        raise UsageError(f"{chosen.name} has no page", hint="leave out --report; --json holds it all")
+    if groups and (compatible_with or isinstance(chosen, RetrievalProtocol | ClusteringProtocol | GalleryProtocol)):
         raise UsageError("groups belong to pairs or searches judged by one model", hint="leave out --groups")
     table = read_groups(groups) if groups else None
     detector = protocols.detector_of(chosen, detector)
@@ -130,7 +134,14 @@ def evaluate(
     )
     embedder = _seen(net, flip)
     older = None if compatible_with is None else _seen(_open_older(compatible_with, model, device, commercial), flip)
-    result: Evaluation | RetrievalEvaluation | ClusteringEvaluation | IdentificationEvaluation | CompatibilityEvaluation
+    result: (
+        Evaluation
+        | RetrievalEvaluation
+        | ClusteringEvaluation
+        | IdentificationEvaluation
+        | GalleryEvaluation
+        | CompatibilityEvaluation
+    )
     with shell.progress("photos", quiet=quiet) as progress:
         how: Any = {"threads": threads, "device": device, "progress": progress}
         if isinstance(chosen, RetrievalProtocol):
@@ -139,12 +150,14 @@ def evaluate(
             result = run_clustering(chosen, embedder, finder, threshold=threshold, **how)
         elif isinstance(chosen, IdentificationProtocol):
             result = run_identification(chosen, embedder, finder, groups=table, **how)
+        elif isinstance(chosen, GalleryProtocol):
+            result = run_galleries(chosen, embedder, finder, **how)
         elif older is not None:
             result = run_compatibility(chosen, older, embedder, finder, ties=ties.value, **how)
         else:
             result = run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if report else 0, **how)
     measured = pair_differentials(result, table) if table and isinstance(result, Evaluation) else None
-    if report and not isinstance(result, CompatibilityEvaluation):
+    if report and not isinstance(result, CompatibilityEvaluation | GalleryEvaluation):
         recipe = recipe_of(find_weights(model))
         Report(result, about=net.card.as_json(), recipe=recipe, groups=measured).write(report)
     if json:
@@ -158,6 +171,8 @@ def evaluate(
         _print_retrieval(result)
     elif isinstance(result, ClusteringEvaluation):
         print_clustering(result)
+    elif isinstance(result, GalleryEvaluation):
+        print_galleries(result)
     else:
         _print_compatibility(result)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,11 +13,13 @@ from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from facespace.judge.clustering import ClusteringProtocol
+    from facespace.judge.galleries import GalleryProtocol
     from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.protocols import PairProtocol
+    from facespace.judge.readers.ijb import Kind
     from facespace.judge.retrieval import RetrievalProtocol
 
-    AnyProtocol = PairProtocol | RetrievalProtocol | ClusteringProtocol | IdentificationProtocol
+    AnyProtocol = PairProtocol | RetrievalProtocol | ClusteringProtocol | IdentificationProtocol | GalleryProtocol
 
 
 class ProtocolName(StrEnum):
@@ -31,6 +33,8 @@ class ProtocolName(StrEnum):
     rfw = "rfw"
     ijbb = "ijbb"
     ijbc = "ijbc"
+    ijbb_1n = "ijbb-1n"
+    ijbc_1n = "ijbc-1n"
     folder = "folder"
     retrieval = "retrieval"
     clustering = "clustering"
@@ -54,10 +58,10 @@ class Quality(StrEnum):
 Protocol = Annotated[
     ProtocolName | None,
     typer.Option(
-        help="lfw, rfw and pairs (a CSV) take the list in --pairs; bin is a file of InsightFace's, cfp-ff and cfp-fp "
-        "CFP's folder, ijbb and ijbc that of IJB-B and IJB-C, given as --data; folder makes pairs of any people; "
-        "retrieval looks for the like of every photo among all others; identification searches a gallery of some of "
-        "the people."
+        help="lfw, rfw and pairs (a CSV) take the list in --pairs. As --data, bin takes a file of InsightFace's, "
+        "cfp-ff and cfp-fp CFP's folder, ijbb and ijbc (pairs), ijbb-1n and ijbc-1n (galleries) that of IJB-B or "
+        "IJB-C. Of any people, folder makes pairs, retrieval looks for the like of every photo among all others, "
+        "identification searches a gallery of some of them, clustering sorts all."
     ),
 ]
 Pairs = Annotated[Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")]
@@ -131,9 +135,7 @@ def open_protocol(name: ProtocolName | None, asked: Asked) -> "AnyProtocol":
 
 def detector_of(chosen: "AnyProtocol", name: DetectorName) -> DetectorName:
     """The detector that has to be opened: none need look, so none needs weights, where the set names the faces."""
-    from facespace.judge.protocols import PairProtocol
-
-    templates = chosen.templates if isinstance(chosen, PairProtocol) else None
+    templates = getattr(chosen, "templates", None)
     return DetectorName.aligned if templates and templates.faces else name
 
 
@@ -163,16 +165,13 @@ def _bin(asked: Asked) -> "AnyProtocol":
     return bin_pairs(asked.data)
 
 
-def _cfp_ff(asked: Asked) -> "AnyProtocol":
-    from facespace.judge.readers.lists import cfp
+def _cfp(kind: Literal["FF", "FP"]) -> "Callable[[Asked], AnyProtocol]":
+    def opens(asked: Asked) -> "AnyProtocol":
+        from facespace.judge.readers.lists import cfp
 
-    return cfp(asked.data, "FF")
+        return cfp(asked.data, kind)
 
-
-def _cfp_fp(asked: Asked) -> "AnyProtocol":
-    from facespace.judge.readers.lists import cfp
-
-    return cfp(asked.data, "FP")
+    return opens
 
 
 def _rfw(asked: Asked) -> "AnyProtocol":
@@ -182,16 +181,22 @@ def _rfw(asked: Asked) -> "AnyProtocol":
     return rfw(asked.pairs, asked.data)
 
 
-def _ijbb(asked: Asked) -> "AnyProtocol":
-    from facespace.judge.readers.ijb import ijb
+def _ijb(kind: "Kind") -> "Callable[[Asked], AnyProtocol]":
+    def opens(asked: Asked) -> "AnyProtocol":
+        from facespace.judge.readers.ijb import ijb
 
-    return ijb(asked.data, "ijbb", asked.quality is Quality.score)
+        return ijb(asked.data, kind, asked.quality is Quality.score)
+
+    return opens
 
 
-def _ijbc(asked: Asked) -> "AnyProtocol":
-    from facespace.judge.readers.ijb import ijb
+def _ijb_searches(kind: "Kind") -> "Callable[[Asked], AnyProtocol]":
+    def opens(asked: Asked) -> "AnyProtocol":
+        from facespace.judge.readers.ijb_searches import ijb_searches
 
-    return ijb(asked.data, "ijbc", asked.quality is Quality.score)
+        return ijb_searches(asked.data, kind, asked.quality is Quality.score)
+
+    return opens
 
 
 def _folder(asked: Asked) -> "AnyProtocol":
@@ -226,11 +231,13 @@ PROTOCOLS = {
     ProtocolName.lfw: Row(_lfw, takes=frozenset({"--folds"}), needs=_LIST),
     ProtocolName.pairs: Row(_csv, needs=_LIST),
     ProtocolName.bin: Row(_bin),
-    ProtocolName.cfp_ff: Row(_cfp_ff),
-    ProtocolName.cfp_fp: Row(_cfp_fp),
+    ProtocolName.cfp_ff: Row(_cfp("FF")),
+    ProtocolName.cfp_fp: Row(_cfp("FP")),
     ProtocolName.rfw: Row(_rfw, needs=_LIST),
-    ProtocolName.ijbb: Row(_ijbb, takes=_QUALITY),
-    ProtocolName.ijbc: Row(_ijbc, takes=_QUALITY),
+    ProtocolName.ijbb: Row(_ijb("ijbb"), takes=_QUALITY),
+    ProtocolName.ijbc: Row(_ijb("ijbc"), takes=_QUALITY),
+    ProtocolName.ijbb_1n: Row(_ijb_searches("ijbb"), takes=_QUALITY),
+    ProtocolName.ijbc_1n: Row(_ijb_searches("ijbc"), takes=_QUALITY),
     ProtocolName.folder: Row(_folder),
     ProtocolName.retrieval: Row(_retrieval),
     ProtocolName.clustering: Row(_clustering),

@@ -1,4 +1,4 @@
-"""IJB-B and IJB-C in InsightFace's layout, on drawn faces: pairs of templates against the formulas of public code."""
+"""IJB-B and IJB-C in InsightFace's layout, on drawn faces: pairs and searches against the formulas of public code."""
 
 import io
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,16 +19,21 @@ from facespace.core.geometry import TEMPLATE
 from facespace.data.drawn import draw_crop, person
 from facespace.errors import DataError
 from facespace.faces.detect import Aligned
+from facespace.judge.galleries import run_galleries
 from facespace.judge.readers import ijb as room
 from facespace.judge.readers.ijb import ijb
+from facespace.judge.readers.ijb_searches import ijb_searches
 from facespace.judge.run import run
 from facespace.models.embedder import load
 from tiny_onnx import save_tiny
 
 PEOPLE, DIM = 12, 16
-TEMPLATES = {3: 0, 7: 0} | {10 * who + part: who for who in range(1, PEOPLE) for part in (0, 1)} | {152: 0}
+TEMPLATES = {3: 0, 7: 0} | {10 * who + part: who for who in range(1, PEOPLE) for part in (0, 1, 2)} | {152: 0}
 """Whose each is, by number."""
 PHOTOS = 3 * len(TEMPLATES)
+GALLERIES = [[t for t in TEMPLATES if t in (3, 10, 20, 30, 40, 50)], [60, 70, 80, 90, 100, 110]]
+PROBES = [t for t in TEMPLATES if t not in GALLERIES[0] + GALLERIES[1]]
+HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID"
 
 
 def listed() -> list[tuple[str, int, int]]:
@@ -74,6 +80,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root, "face_tid_mid", "".join(f"{name} {t} {m}\n" for name, t, m in listed()))
     write(root, "template_pair_label", "".join(f"{a} {b} {same}\n" for a, b, same in pairs()))
     write(root, "name_5pts_score", "".join(points))
+    for part, subset in (("gallery_G1", GALLERIES[0]), ("gallery_G2", GALLERIES[1]), ("probe_mixed", PROBES)):
+        rows = [f"{t},{1000 + TEMPLATES[t]},img/{row}.png,1" for t in subset for row in range(2)]  # a row per photo
+        (root / "meta" / f"ijbc_1N_{part}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     return root
 
 
@@ -87,8 +96,8 @@ def write(root: Path, name: str, text: str) -> None:
     (root / "meta" / f"ijbc_{name}.txt").write_text(text)
 
 
-def public_scores(model: Path, weighted: bool, lost: frozenset[str] = frozenset()) -> list[float]:
-    """As public code: unit vectors times the detector's score, mean within a medium, sum over media, unit, dot."""
+def public_templates(model: Path, weighted: bool, lost: frozenset[str] = frozenset()) -> dict[int, NDArray[np.float64]]:
+    """As public code: unit vectors times the detector's score, mean within a medium, sum over media, unit length."""
     embedder, found = load(model, threads=1), {}
     images = crops()
     for t in TEMPLATES:
@@ -101,6 +110,12 @@ def public_scores(model: Path, weighted: bool, lost: frozenset[str] = frozenset(
                 rows.append(vector / np.linalg.norm(vector) * (scores()[name] if weighted else 1))
             total += np.sum(rows, 0) / len(rows)
         found[t] = total / np.linalg.norm(total) if mine else np.full(DIM, np.nan)
+    return found
+
+
+def public_scores(model: Path, weighted: bool, lost: frozenset[str] = frozenset()) -> list[float]:
+    """Their dot products; -inf where a template has no photo."""
+    found = public_templates(model, weighted, lost)
     return [float(np.nan_to_num(found[a] @ found[b], nan=-np.inf)) for a, b, _ in pairs()]
 
 
@@ -150,7 +165,7 @@ def test_a_template_without_a_face_is_a_failure_to_enrol_that_keeps_its_pairs(ro
     kept = np.isfinite(wanted)
     np.testing.assert_allclose(result.scores[kept], np.array(wanted)[kept], atol=2e-4)
     failures = result.as_json()["failures"]
-    assert (failures["to_acquire"], failures["genuine_pairs"]) == (4, 1)
+    assert (failures["to_acquire"], failures["genuine_pairs"]) == (4, 2)
     assert result.as_json()["pairs"] == len(pairs())
 
 
@@ -226,3 +241,82 @@ def test_the_verb_judges_templates_without_a_detector(root: Path, model: Path) -
     assert plain[1]["threshold"] != weighted[1]["threshold"]
     status, document = evaluated(model, root, "--compatible-with", str(model))
     assert (status, document["error"]["code"]) == (2, "usage")
+
+
+def public_searches(
+    found: dict[int, NDArray[np.float64]], gallery: list[int]
+) -> tuple[list[tuple[int, float]], list[float]]:
+    """Rank and score of the mate for each probe whose subject is in the gallery, the best score for each other."""
+    mated, others = [], []
+    for probe in PROBES:
+        ranked = sorted(((float(found[probe] @ found[t]), TEMPLATES[t]) for t in gallery), reverse=True)
+        owners = [owner for _, owner in ranked]
+        if TEMPLATES[probe] in owners:
+            at = owners.index(TEMPLATES[probe])
+            mated.append((at + 1, ranked[at][0]))
+        else:
+            others.append(ranked[0][0])
+    return mated, others
+
+
+def test_every_probe_searches_both_galleries_and_is_a_stranger_to_one(root: Path, model: Path) -> None:
+    result = run_galleries(ijb_searches(root, "ijbc"), load(model, threads=1), Aligned(), threads=2)
+    found = public_templates(model, weighted=False)
+    document = result.as_json()
+    assert [gallery["name"] for gallery in document["galleries"]] == ["G1", "G2"]
+    for gallery, one, listing in zip(GALLERIES, result.searched, document["galleries"], strict=True):
+        mated, others = public_searches(found, gallery)
+        assert one.searches.ranks.tolist() == [rank for rank, _ in mated]
+        np.testing.assert_allclose(one.searches.mates, [score for _, score in mated], atol=2e-4)
+        np.testing.assert_allclose(one.searches.tops, others, atol=2e-4)
+        rates = {rank["k"]: rank["rate"] for rank in listing["closed_set"]}
+        assert rates[1] == np.mean([rank <= 1 for rank, _ in mated])
+        assert rates[5] == np.mean([rank <= 5 for rank, _ in mated])
+        assert rates[10] is None  # all are among ten of six
+        assert listing["searches"] == {"mated": len(mated), "non_mated": len(others)}
+        assert listing["tpir_at_fpir"][0]["fpir"] == 0.1
+        allowed = sorted(others)[-1 - len(others) // 10]
+        wanted = np.mean([score > allowed and rank == 1 for rank, score in mated])
+        assert listing["tpir_at_fpir"][0]["tpir"] == pytest.approx(wanted)
+    assert document["data"]["people"] == PEOPLE
+
+
+def test_templates_without_a_face_are_not_enrolled_or_return_nothing(root: Path, model: Path) -> None:
+    for name, t, _ in listed():
+        if t in (10, 21):
+            (root / "loose_crop" / name).write_bytes(b"no picture")
+    result = run_galleries(ijb_searches(root, "ijbc", True), load(model, threads=1), Aligned(), threads=1)
+    first, second = result.as_json()["galleries"]
+    assert (first["unenrolled"], second["unenrolled"]) == (["10"], [])
+    assert result.as_json()["failures"]["searches"] == 1
+    mated = [t for t in PROBES if TEMPLATES[t] in {TEMPLATES[g] for g in GALLERIES[0]}]
+    lost = [TEMPLATES[t] == TEMPLATES[10] or t == 21 for t in mated]
+    np.testing.assert_array_equal(np.isneginf(result.searched[0].searches.mates), lost)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1 has not the columns"),
+        ("TEMPLATE_ID,SIGHTING_ID\n3,1\n", "line 1 has not the columns"),
+        (HEADER + "\n", "empty list"),
+        (HEADER + "\n3,1000,a.png,1\n10,x,a.png,1\n", "line 3 is not: template"),
+        (HEADER + "\n3\n", "line 2 is not: template"),
+        (HEADER + "\n3,1000,a.png,1\n999,1000,a.png,1\n", "line 3: template 999 has no photo"),
+        (HEADER + "\n3,1000,a.png,1\n3,1001,a.png,1\n", "line 3: template 3 is subject 1001's, and was 1000's"),
+    ],
+)
+def test_malformed_lists_of_galleries_are_refused_by_line(root: Path, text: str, said: str) -> None:
+    (root / "meta" / "ijbc_1N_gallery_G2.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        ijb_searches(root, "ijbc")
+
+
+def test_the_verb_prints_both_galleries(root: Path, model: Path) -> None:
+    asked = ["evaluate", str(model), "--protocol", "ijbc-1n", "--data", str(root), "--quiet"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0
+    for word in ("gallery G1 of 6", "gallery G2 of 6", "rank 1", "TPIR at FPIR 10 %"):
+        assert word in done.stdout
+    refused = CliRunner().invoke(app, [*asked, "--report", str(root / "page.html")])
+    assert refused.exit_code == 2

@@ -34,15 +34,15 @@ class Listed:
     templates: Templates
     ids: Int
 
-    def place(self, ids: Int, path: Path, line: int) -> Int:
-        """Positions of templates by number, one for each line of a list from `line` on.
+    def place(self, ids: Int, path: Path, lines: Int) -> Int:
+        """Positions of templates by number `(n,)`, each of which stands on one of `lines` `(n,)` of a list.
 
         DataError names the line of a template that no photo belongs to.
         """
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         if (unknown := np.flatnonzero(self.ids[at] != ids)).size:
             what = f"template {ids[unknown[0]]} has no photo in the list of templates"
-            raise DataError(f"line {line + unknown[0]}: {what}", file=path)
+            raise DataError(f"line {lines[unknown[0]]}: {what}", file=path)
         return at
 
 
@@ -150,7 +150,8 @@ def _pairs(path: Path, listed: Listed) -> tuple[Int, Int, NDArray[np.bool_]]:
         with path.open("rb") as file:
             for block in _blocks(file.read):
                 one, other, truth = _numbers(block, line, path).T
-                first, second = (listed.place(ids, path, line).astype(np.int32) for ids in (one, other))
+                lines = np.arange(line, line + len(truth))
+                first, second = (listed.place(ids, path, lines).astype(np.int32) for ids in (one, other))
                 parts.append((first, second, truth == 1))
                 line += len(truth)
     except OSError as error:

@@ -9,7 +9,7 @@ from facespace.cli import options, shell
 
 if TYPE_CHECKING:
     from facespace.judge.audit import Audit
-    from facespace.judge.doctor import Diagnosis
+    from facespace.judge.findings import Diagnosis
 
 FOUND = 1
 _SHOWN = 20
@@ -43,7 +43,8 @@ def doctor(
 ) -> None:
     """Look for damaged photos, copies and doubtful names: exit status 0 nothing found, 1 something to look at."""
     from facespace.data.folder import open_people
-    from facespace.judge.doctor import cases, diagnose
+    from facespace.judge.doctor import diagnose
+    from facespace.judge.findings import cases
     from facespace.judge.sheets import page
     from facespace.models.card import write_atomic
 

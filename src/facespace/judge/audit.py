@@ -1,7 +1,8 @@
 """Who stands in both a training set and a benchmark: by name, by face, and by photo.
 
 A model judged on people it was trained on looks better than it is. Names are compared without case, accents, order and
-punctuation; faces by the likeness of people (`judge.likeness`), with a threshold read from the scores of these sets.
+punctuation; faces by the likeness of people (`judge.likeness`), with thresholds read from the scores of these sets: a
+lower one for two people each of whom is the most alike to the other of all in the other set.
 """
 
 import unicodedata
@@ -16,13 +17,16 @@ from facespace.core.contracts import Detector, Embedder
 from facespace.data.folder import People
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Policy
-from facespace.judge.doctor import faces_of
 from facespace.judge.environment import describe_environment
 from facespace.judge.examine import Examined, examine
+from facespace.judge.findings import faces_of
 from facespace.judge.likeness import Coherences, Group, coherences, halves, likeness_across
 from facespace.judge.misnamed import FEWEST_PEOPLE, Reference, people_reference
 from facespace.judge.run import Progress, available_cores
 from facespace.judge.sheets import Case, Side
+
+_FOUND = 0.98  # of halves of a person reach the threshold
+_FALSE_NEAREST = 0.05  # of second nearest people may reach that of people nearest to each other
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,17 @@ def audit(
     refused: list[str] = []
     thresholds: dict[str, Any] = {}
     likeness = np.full((len(train.names), len(test.names)), np.nan, np.float32)
+    alike = np.zeros(likeness.shape, bool)
     reference = None
     try:
-        between, reference = _by_face(*faces)
-        likeness[np.ix_(faces[0].persons, faces[1].persons)] = between
-        thresholds["people"] = reference.as_json()
+        between, reference, nearest = _by_face(*faces)
+        compared = np.ix_(faces[0].persons, faces[1].persons)
+        likeness[compared] = between
+        thresholds |= {"people": reference.as_json(), "people_nearest_to_each_other": nearest.as_json()}
+        alike[compared] = alike_people(between, reference.threshold, nearest.threshold)
     except Refused as error:
         refused.append(error.message)
-    leaks = _leaks(sides, likeness, reference)
+    leaks = _leaks(sides, likeness, alike, reference)
     return Audit(
         leaks=leaks,
         compared={
@@ -150,8 +157,10 @@ class _Faces:
         return cls(Group(side.vectors[at], labels.astype(np.int64), embedder.similarity), persons)
 
 
-def _by_face(train: _Faces, test: _Faces) -> tuple[NDArray[np.float32], Reference]:
-    """Likenesses `(P, Q)`, and the reference for them: halves of people of both sets; second nearest people."""
+def _by_face(train: _Faces, test: _Faces) -> tuple[NDArray[np.float32], Reference, Reference]:
+    """Likenesses `(P, Q)`, and the references for them, of any two people and of two who are nearest to each other:
+    halves of people of both sets; second nearest people.
+    """
     several = int((train.group.counts >= 4).sum() + (test.group.counts >= 4).sum())
     if several < FEWEST_PEOPLE or min(len(train.persons), len(test.persons)) < 2:
         raise Refused(
@@ -168,7 +177,14 @@ def _by_face(train: _Faces, test: _Faces) -> tuple[NDArray[np.float32], Referenc
     between = likeness_across(train.group, test.group, of_train, of_test)
     # Who of the training set is second nearest to each person of the benchmark; never the diagonal of a square.
     rows = between.T if len(train.persons) >= len(test.persons) else between
-    return between, people_reference(rows, same, square=False)
+    any_two = people_reference(rows, same, _FOUND, square=False)
+    return between, any_two, people_reference(rows, same, _FOUND, _FALSE_NEAREST, square=False)
+
+
+def alike_people(between: NDArray[np.float32], any_two: float, nearest: float) -> NDArray[np.bool_]:
+    """Which people `(P, Q)` pass the threshold for any two, or are nearest to each other and pass that for those."""
+    mutual = (between == between.max(0)) & (between == between.max(1, keepdims=True))
+    return np.asarray((between >= any_two) | (mutual & (between >= nearest)))
 
 
 def _coherences(group: Group) -> Coherences | None:
@@ -181,15 +197,18 @@ def _borrowed(coherence: Coherences, side: _Faces) -> Coherences:
     return Coherences(np.full(len(side.persons), coherence.typical), coherence.typical)
 
 
-def _leaks(sides: Sequence[Examined], likeness: NDArray[np.float32], reference: Reference | None) -> tuple[Leak, ...]:
+def _leaks(
+    sides: Sequence[Examined],
+    likeness: NDArray[np.float32],
+    alike: NDArray[np.bool_],
+    reference: Reference | None,
+) -> tuple[Leak, ...]:
     train, test = (side.people.names for side in sides)
     named: dict[str, list[int]] = {}
     for i, name in enumerate(train):
         named.setdefault(normalised(name), []).append(i)
     by_name = {(i, j) for j, name in enumerate(test) for i in named.get(normalised(name), ())}
-    by_face: set[tuple[int, int]] = set()
-    if reference is not None:
-        by_face = {(int(i), int(j)) for i, j in np.argwhere(likeness >= reference.threshold)}
+    by_face = {(int(i), int(j)) for i, j in np.argwhere(alike)}
     files = _same_files(*sides)
     found = []
     for i, j in by_name | by_face | files.keys():

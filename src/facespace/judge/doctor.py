@@ -3,90 +3,24 @@
 What is found is a suspicion with its reason and how sure it is, for somebody who looks at each: nothing is changed.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.contracts import Detector, Embedder
 from facespace.data.folder import People
-from facespace.errors import BadImage, InputError, Refused
+from facespace.errors import BadImage, Refused
 from facespace.faces.detect import Policy
-from facespace.judge.duplicates import CANDIDATE, NEAR, near_copies, same_content
+from facespace.judge.duplicates import CANDIDATE, NEAR, joined, near_copies, same_content
 from facespace.judge.environment import describe_environment
 from facespace.judge.examine import Examined, examine
+from facespace.judge.findings import KINDS, Diagnosis, Finding, Kind
 from facespace.judge.likeness import Group, coherences
 from facespace.judge.misnamed import Doubts, doubts
-from facespace.judge.run import Progress, align_photo, available_cores
-from facespace.judge.sheets import SHOWN, Case, Picture, Side
-
-Kind = Literal["corrupt", "no_face", "duplicate", "near_duplicate", "mislabelled", "merged", "split"]
-KINDS: tuple[Kind, ...] = ("corrupt", "no_face", "duplicate", "near_duplicate", "mislabelled", "merged", "split")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A suspicion: `photos` to act upon, under the name `person`; `other` is the other person, if there is one, and
-    `beside` photos to compare with. `sure` is 0..1.
-    """
-
-    kind: Kind
-    sure: float
-    person: str
-    photos: tuple[str, ...]
-    other: str | None
-    beside: tuple[str, ...]
-    why: str
-    act: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """All findings, most of a kind's surest first; what they were judged by; `refused` says what was not checked."""
-
-    findings: tuple[Finding, ...]
-    photos_per_person: dict[int, int]
-    thresholds: dict[str, Any]
-    refused: tuple[str, ...]
-    model: dict[str, Any]
-    data: dict[str, Any]
-    environment: dict[str, Any]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Findings of each kind."""
-        found = Counter(finding.kind for finding in self.findings)
-        return {kind: found[kind] for kind in KINDS}
-
-    def as_json(self) -> dict[str, Any]:
-        """The document of `doctor --json`."""
-        return {
-            "model": self.model,
-            "data": self.data,
-            "healthy": not self.findings,
-            "counts": self.counts,
-            "findings": [asdict(finding) for finding in self.findings],
-            "photos_per_person": {str(photos): people for photos, people in self.photos_per_person.items()},
-            "thresholds": self.thresholds,
-            "refused": list(self.refused),
-            "environment": self.environment,
-        }
-
-    def as_csv(self) -> str:
-        """A row for each photo to act upon: kind, sure, act, photo, person, other, beside, why."""
-        stream = io.StringIO()
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(("kind", "sure", "act", "photo", "person", "other", "beside", "why"))
-        for f in self.findings:
-            beside = f.beside[0] if f.beside else ""
-            for photo in f.photos:
-                table.writerow((f.kind, f"{f.sure:.3f}", f.act, photo, f.person, f.other or "", beside, f.why))
-        return stream.getvalue()
+from facespace.judge.run import Progress, available_cores
 
 
 def diagnose(
@@ -175,7 +109,7 @@ class _Doctor:
             for i in (a, b):
                 nearest[i] = min(bits, nearest.get(i, bits))
         found = []
-        for group in _joined([(a, b) for a, b, _ in near]):
+        for group in joined([(a, b) for a, b, _ in near]):
             kept = self._keep(group)
             for i in group:
                 if i != kept:
@@ -198,7 +132,11 @@ class _Doctor:
         self.thresholds |= {
             "split": doubtful.people.as_json(),
             "merged": doubtful.parts.as_json(),
-            "mislabelled": {**doubtful.photos.as_json(), "lead": doubtful.lead},
+            "mislabelled": {
+                **doubtful.photos.as_json(),
+                "lead": doubtful.lead,
+                "stands_out": doubtful.stands_out,
+            },
         }
         return self._doubted(doubtful, at, [int(person) for person in persons])
 
@@ -287,47 +225,3 @@ class _Doctor:
             raise Refused("no photo has a usable face: names cannot be checked")
         persons, labels = np.unique(self.labels[at], return_inverse=True)
         return Group(self.seen.vectors[at], labels.astype(np.int64), self.embedder.similarity), persons
-
-
-def _joined(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """What the pairs connect, each sorted."""
-    root: dict[int, int] = {}
-
-    def find(i: int) -> int:
-        while root.setdefault(i, i) != i:
-            i = root[i]
-        return i
-
-    for a, b in pairs:
-        low, high = sorted((find(a), find(b)))
-        root[high] = low
-    groups: dict[int, list[int]] = {}
-    for i in sorted(root):
-        groups.setdefault(find(i), []).append(i)
-    return list(groups.values())
-
-
-def cases(diagnosis: Diagnosis, people: People, detector: Detector, policy: Policy = "central") -> list[Case]:
-    """The findings as cases of a contact sheet; of corrupt photos there is nothing to see."""
-    return [
-        Case(
-            f"{f.kind}: {f.person}" + (f" and {f.other}" if f.other else ""),
-            f"{f.why}; sure {f.sure:.2f}; {f.act}: {', '.join(f.photos[:SHOWN])}",
-            (
-                Side("this", faces_of(people, f.photos, detector, policy)),
-                Side(f"beside {f.other or f.person}", faces_of(people, f.beside, detector, policy)),
-            ),
-        )
-        for f in diagnosis.findings
-    ]
-
-
-def faces_of(people: People, photos: Sequence[str], detector: Detector, policy: Policy) -> list[Picture]:
-    """Aligned faces of the first few photos; those without one are left out."""
-    found = []
-    for name in photos[:SHOWN]:
-        try:
-            found.append(align_photo(people.read(name), detector, policy))
-        except InputError:
-            continue
-    return found

@@ -72,3 +72,21 @@ def near_copies(prints: Fingerprints, labels: NDArray[np.int64]) -> Copies:
         pairs.append(np.stack([first + start, second], 1)[rising])
         bits.append(apart[first, second][rising])
     return Copies(np.concatenate(pairs), np.concatenate(bits), strangers)
+
+
+def joined(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """What the pairs connect, each sorted: copies of copies are copies."""
+    root: dict[int, int] = {}
+
+    def find(i: int) -> int:
+        while root.setdefault(i, i) != i:
+            i = root[i]
+        return i
+
+    for a, b in pairs:
+        low, high = sorted((find(a), find(b)))
+        root[high] = low
+    groups: dict[int, list[int]] = {}
+    for i in sorted(root):
+        groups.setdefault(find(i), []).append(i)
+    return list(groups.values())

@@ -103,7 +103,7 @@ def _pairs(similarities: Floats) -> tuple[int, float]:
 @dataclass(frozen=True)
 class Neighbours:
     """Likeness of each photo to its own person without itself, `own` `(N,)` (NaN where it is the only one), to the
-    nearest other person, `near` `(N,)`, who is `nearest` int64 `(N,)`, and to the second nearest, `second` `(N,)`.
+    nearest other person, `near` `(N,)`, who is `nearest` int64 `(N,)`, and to the next two, `second` and `third`.
 
     `between` `(P, Q)` are likenesses of people.
     """
@@ -112,18 +112,19 @@ class Neighbours:
     near: Floats
     nearest: Ints
     second: Floats
+    third: Floats
     between: NDArray[np.float32]
 
 
 def neighbours(group: Group, coherence: Coherences) -> Neighbours:
-    """Every photo compared with every other, some rows at a time. Refused for too many people, or fewer than three."""
+    """Every photo compared with every other, some rows at a time. Refused for too many people, or fewer than four."""
     people, counts = len(group.counts), group.counts
-    if not 3 <= people <= MOST_PEOPLE:
+    if not 4 <= people <= MOST_PEOPLE:
         raise Refused(
-            f"{people:,} people: a second nearest other person needs three, and the memory allows {MOST_PEOPLE:,}",
+            f"{people:,} people: a third nearest other person needs four, and the memory allows {MOST_PEOPLE:,}",
             hint="give more people, or parts of the data one after the other",
         )
-    own, near, second = (np.full(len(group.labels), np.nan) for _ in range(3))
+    own, near, second, third = (np.full(len(group.labels), np.nan) for _ in range(4))
     nearest = np.zeros(len(group.labels), np.int64)
     between = np.zeros((people, people))
     for rows, similarities in _blocks(group, group):
@@ -136,9 +137,9 @@ def neighbours(group: Group, coherence: Coherences) -> Neighbours:
         likeness = sums / counts / np.sqrt(coherence.values)
         likeness[at, labels] = -np.inf
         nearest[rows] = likeness.argmax(1)
-        second[rows], near[rows] = np.partition(likeness, -2, axis=1)[:, -2:].T
+        third[rows], second[rows], near[rows] = np.sort(np.partition(likeness, -3, axis=1)[:, -3:], axis=1).T
     own /= np.sqrt(coherence.values[group.labels])
-    return Neighbours(own, near, nearest, second, _freed(between, counts, counts, coherence, coherence))
+    return Neighbours(own, near, nearest, second, third, _freed(between, counts, counts, coherence, coherence))
 
 
 def likeness_across(a: Group, b: Group, of_a: Coherences, of_b: Coherences) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ Every threshold is read from the data's own scores (see `judge.likeness`), in th
 are two, and then, with these put right, single photos.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,11 @@ FEWEST_PEOPLE = 10
 LEAST_PART = 3
 """Photos of the smaller of two people under one name; fewer are single photos under a wrong name."""
 _UNIONS = 500  # pairs of people put together on purpose
-_FOUND, _FALSE = 0.98, 0.99  # of halves of a person above a threshold, of second nearest people below it
-_NEAR = 0.9
+FALSE = 0.01
+"""Of second nearest people may reach a threshold."""
+_SPLIT = 0.95  # of halves of a person are above it: relatives come near, and lower they would outnumber what is found
+_MERGED = 0.98  # of pairs of people are below
+_NEAR = 0.9  # of second nearest people are below what a photo's nearest must reach
 _MOST_MERGED = 0.15  # of the people: more would be a threshold that means nothing
 
 
@@ -108,7 +111,9 @@ class Doubts:
     parts: Reference
     photos: Reference
     lead: float
-    """How much more a photo must be like another person than like its own."""
+    """How much more a photo must be like another person than like its own,"""
+    stands_out: float
+    """and than like the next of the others: a blurred photo, or an infant's, is a little like many."""
 
 
 def doubts(group: Group) -> Doubts:
@@ -120,35 +125,37 @@ def doubts(group: Group) -> Doubts:
         )
     coherence = coherences(group)
     found = neighbours(group, coherence)
-    people = people_reference(found.between, halves(group, coherence))
+    people = people_reference(found.between, halves(group, coherence), _SPLIT)
     splits = _splits(found.between, people)
     parts, merged = _merged(group, coherence)
     labels = _put_right(group.labels, splits, merged)
     if splits or merged:
-        order = np.argsort(labels, kind="stable")
-        again = Group(group.vectors[order], labels[order], group.similarity)
-        coherence = coherences(again)
-        sorted_found = neighbours(again, coherence)
-        found = _unsorted(sorted_found, order)
+        found = _with_labels(group, labels)
     owners = [frozenset(group.labels[labels == label].tolist()) for label in range(labels.max() + 1)]
     photos = photo_reference(found)
     lead = float(np.quantile(found.second, 0.99) - np.quantile(found.second, 0.01))
-    merged = tuple(_recognised(m, labels, owners, found.between, people.threshold) for m in merged)
-    mislabelled = _mislabelled(group.labels, found, owners, photos, lead)
-    return Doubts(splits, merged, mislabelled, people, parts, photos, lead)
+    stands_out = float(np.quantile(found.second - found.third, _NEAR))
+    mislabelled = _mislabelled(group.labels, found, owners, photos, lead, stands_out)
+    merged = tuple(
+        _recognised(m, labels, owners, found.between, people.threshold)
+        for m in _still_two(merged, group, {wrong.photo for wrong in mislabelled})
+    )
+    return Doubts(splits, merged, mislabelled, people, parts, photos, lead, stands_out)
 
 
-def people_reference(between: NDArray[np.float32], same: Floats, *, square: bool = True) -> Reference:
+def people_reference(
+    between: NDArray[np.float32], same: Floats, found: float, false: float = FALSE, *, square: bool = True
+) -> Reference:
     """Halves of one person against the second nearest other of each, by likenesses `(P, Q)` of people.
 
-    98 of 100 halves reach the threshold, unless one in a hundred second nearest people would too. A `square` is
-    of one set with itself: its diagonal does not count.
+    A share `found` of the halves reaches the threshold, unless more than a share `false` of the second nearest people
+    would too. A `square` is of one set with itself: its diagonal does not count.
     """
     others = between.copy()
     if square:
         np.fill_diagonal(others, -np.inf)
     second = np.partition(others, -2, axis=1)[:, -2].astype(np.float64)
-    return Reference(same, second, float(max(np.quantile(same, 1 - _FOUND), np.quantile(second, _FALSE))))
+    return Reference(same, second, float(max(np.quantile(same, 1 - found), np.quantile(second, 1 - false))))
 
 
 def photo_reference(found: Neighbours) -> Reference:
@@ -191,7 +198,7 @@ def _parts_reference(group: Group, coherence: Coherences, scores: Floats) -> Ref
         likes = group.among(np.concatenate([group.photos_of(a), group.photos_of(b)]))
         unions.append(_divided(two_parts(likes), likes, coherence))
     finite = scores[np.isfinite(scores)]
-    threshold = min(np.quantile(unions, _FOUND, method="lower"), np.quantile(finite, _MOST_MERGED))
+    threshold = min(np.quantile(unions, _MERGED, method="lower"), np.quantile(finite, _MOST_MERGED))
     return Reference(finite, np.array(unions), float(threshold))
 
 
@@ -206,10 +213,28 @@ def _put_right(labels: Ints, splits: Sequence[Split], merged: Sequence[Merged]) 
     return np.unique(right, return_inverse=True)[1].astype(np.int64)
 
 
-def _unsorted(found: Neighbours, order: Ints) -> Neighbours:
-    """Of photos in this order, back to the order of the group."""
-    back = np.argsort(order)
-    return Neighbours(found.own[back], found.near[back], found.nearest[back], found.second[back], found.between)
+def _still_two(merged: Sequence[Merged], group: Group, named: set[int]) -> Iterator[Merged]:
+    """Those of whom both parts are people, and not photos of several others that are `named` each by itself."""
+    for two in merged:
+        some = set(two.photos)
+        rest = set(group.photos_of(two.person).tolist()) - some
+        if min(len(some - named), len(rest - named)) >= LEAST_PART:
+            yield two
+
+
+def _with_labels(group: Group, labels: Ints) -> Neighbours:
+    """The neighbours of a group's photos, in their order, by other labels."""
+    order = np.argsort(labels, kind="stable")
+    again = Group(group.vectors[order], labels[order], group.similarity)
+    found, back = neighbours(again, coherences(again)), np.argsort(order)
+    return Neighbours(
+        own=found.own[back],
+        near=found.near[back],
+        nearest=found.nearest[back],
+        second=found.second[back],
+        third=found.third[back],
+        between=found.between,
+    )
 
 
 def _recognised(
@@ -224,9 +249,15 @@ def _recognised(
 
 
 def _mislabelled(
-    labels: Ints, found: Neighbours, owners: Sequence[frozenset[int]], photos: Reference, lead: float
+    labels: Ints,
+    found: Neighbours,
+    owners: Sequence[frozenset[int]],
+    photos: Reference,
+    lead: float,
+    stands_out: float,
 ) -> tuple[Mislabelled, ...]:
-    doubtful = np.flatnonzero((found.near >= photos.threshold) & (found.near - found.own >= lead))
+    leads = (found.near - found.own >= lead) & (found.near - found.second >= stands_out)
+    doubtful = np.flatnonzero((found.near >= photos.threshold) & leads)
     rows = []
     for i in doubtful.tolist():
         names = owners[found.nearest[i]]

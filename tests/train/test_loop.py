@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tiny_training import STEPS, TINY, Projection, quick_export, write_people
 from torch import Tensor, nn
 
 from facespace.data.augment import Augment
-from facespace.data.batches import Batch, read_crop
+from facespace.data.batches import Batch, read_crop, sound_crops
 from facespace.data.folder import open_people
 from facespace.data.sampler import PeopleByPhotos, Shuffled
 from facespace.data.splits import split_people
@@ -340,7 +341,7 @@ def test_vectors_of_damaged_photos_are_no_numbers_and_never_used(flat: Recipe, t
 def test_a_block_of_damaged_photos_only_does_not_stop_the_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher, "BLOCK", 5)
+    monkeypatch.setattr(teacher, "sound_crops", partial(sound_crops, block=5))
     data = write_people(tmp_path / "people", people=3)
     for path in (data / "p01").iterdir():
         path.write_bytes(b"torn")

@@ -1,6 +1,7 @@
 """Positions to batches of augmented faces: a function of (seed, epoch, step, place in the batch), never of workers."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from facespace.faces.photo import read_photo
 
 BAD_SHARE = 0.01
 """More unreadable photos than this share stop the training: the data need a look."""
+
+Told = Callable[[int, int], None]
+"""Hears of progress: photos done, photos in all."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,29 @@ def read_crop(people: People, position: int, size: int = 112) -> NDArray[np.uint
         hint = "training takes aligned faces: find and align them first"
         raise BadImage(f"{face.shape[1]} x {face.shape[0]} pixels are no aligned face", file=name, hint=hint)
     return face if face.shape[0] == size else resized(face, size)
+
+
+def sound_crops(
+    people: People,
+    positions: Sequence[int],
+    size: int = 112,
+    block: int = 256,
+    told: Told = lambda done, total: None,
+) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+    """The aligned faces of many photos, block by block, without those that are damaged or not square.
+
+    Yields their positions and faces uint8 `(N, size, size, 3)`, N at least 1 and at most `block`; `told` hears of each
+    block when it is done with, how many photos of how many.
+    """
+    for start in range(0, len(positions), block):
+        sound, faces = list[int](), list[NDArray[np.uint8]]()
+        for position in positions[start : start + block]:
+            with contextlib.suppress(BadImage):
+                faces.append(read_crop(people, position, size))
+                sound.append(position)
+        if faces:
+            yield sound, np.stack(faces)
+        told(min(start + block, len(positions)), len(positions))
 
 
 @dataclass

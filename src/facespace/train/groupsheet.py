@@ -5,7 +5,6 @@ The paper looks at its groups so (Kim et al., CVPR 2020): some are a trait one c
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,17 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facespace.data.batches import read_crop
+from facespace.data.batches import Told, read_crop, sound_crops
 from facespace.data.folder import People
-from facespace.errors import BadImage, DataError, ModelError, UsageError
+from facespace.errors import DataError, ModelError, UsageError
 from facespace.judge.sheets import grid, png
 from facespace.models.card import write_atomic
 from facespace.models.nets.groupface import GroupFace
 from facespace.models.nets.trunks import load_trunk
 from facespace.train.validate import BLOCK, tensor
-
-Told = Callable[[int, int], None]
-"""Hears of progress: photos done, photos in all."""
 
 
 @dataclass(frozen=True)
@@ -85,31 +81,16 @@ def probabilities(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Positions `(N,)` of the sound photos, and the probabilities of the groups float32 `(N, K)` in each."""
     device, was_training = next(net.parameters()).device, net.training
-    positions, rows = [], []
+    positions, rows = list[int](), []
     net.eval()
-    for start in range(0, len(people.photos), BLOCK):
-        part, faces = _sound(people, range(start, min(start + BLOCK, len(people.photos))), size)
-        if part:
-            with torch.inference_mode():
-                rows.append(net.represent(tensor(np.stack(faces), device)).logits.softmax(1).cpu().numpy())
-            positions += part
-        told(min(start + BLOCK, len(people.photos)), len(people.photos))
+    for sound, faces in sound_crops(people, range(len(people.photos)), size, BLOCK, told):
+        with torch.inference_mode():
+            rows.append(net.represent(tensor(faces, device)).logits.softmax(1).cpu().numpy())
+        positions += sound
     net.train(was_training)
     if not rows:
         raise DataError("not one photo can be read", file=people.root, hint="aligned faces, person/photo.jpg")
     return np.array(positions), np.concatenate(rows)
-
-
-def _sound(people: People, positions: range, size: int) -> tuple[list[int], list[NDArray[np.uint8]]]:
-    """Those of the positions whose photo is sound, and their faces."""
-    found, faces = [], []
-    for position in positions:
-        try:
-            faces.append(read_crop(people, position, size))
-        except BadImage:
-            continue
-        found.append(position)
-    return found, faces
 
 
 def _most_probable(p: NDArray[np.float32], labels: NDArray[np.int64], count: int, per_person: int) -> list[int]:

@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.contracts import Embedder
-from facespace.data.batches import read_crop
+from facespace.data.batches import sound_crops
 from facespace.data.folder import People
-from facespace.errors import BadImage
 from facespace.faces.home import home
 from facespace.models.card import write_atomic
-
-BLOCK = 256
 
 
 def teacher_vectors(
@@ -47,17 +44,8 @@ def _kept(path: Path) -> NDArray[np.float32] | None:
 
 def _embed_all(embedder: Embedder, people: People, told: Callable[[int, int], None]) -> NDArray[np.float32]:
     vectors = np.full((2, len(people.photos), embedder.dim), np.nan, np.float32)
-    for start in range(0, len(people.photos), BLOCK):
-        crops, positions = [], []
-        for position in range(start, min(start + BLOCK, len(people.photos))):
-            try:
-                crops.append(read_crop(people, position))
-            except BadImage:
-                continue  # the reader of the batches names it
-            positions.append(position)
-        if crops:
-            faces = np.stack(crops)
-            vectors[0, positions] = embedder.embed(faces)
-            vectors[1, positions] = embedder.embed(np.ascontiguousarray(faces[:, :, ::-1]))
-        told(min(start + BLOCK, len(people.photos)), len(people.photos))
+    # Damaged photos are named by the reader of the batches.
+    for positions, faces in sound_crops(people, range(len(people.photos)), told=told):
+        vectors[0, positions] = embedder.embed(faces)
+        vectors[1, positions] = embedder.embed(np.ascontiguousarray(faces[:, :, ::-1]))
     return vectors

@@ -6,7 +6,6 @@ OUT/PLAN/VARIANT-seedS/
     result.json    how it ended
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -20,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.contracts import Vectors
-from facespace.data.batches import read_crop
+from facespace.data.batches import sound_crops
 from facespace.data.folder import People, PhotoRef, open_people
-from facespace.errors import BadImage, DataError, ModelError, TrainingError, UsageError
+from facespace.errors import DataError, ModelError, TrainingError, UsageError
 from facespace.judge.protocols import PairProtocol, lfw
 from facespace.losses.triplet import COLLAPSED_BELOW
 from facespace.models.card import write_atomic
@@ -36,7 +35,6 @@ Status = Literal["finished", "collapsed", "diverged", "failed"]
 """`collapsed`: all faces at one point; `diverged`: loss or weights not finite; both are results. `failed`: an error."""
 
 WHERE = Where(save_every=100, onnx=False)
-BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -187,13 +185,8 @@ def _embed(folder: Path, sources: Sources) -> bool:
 
 def embed_people(embedder: NetEmbedder, people: People) -> tuple[Vectors, NDArray[np.int64]]:
     """Vectors `(N, D)` of the N sound photos, and their positions `(N,)`; damaged ones are left out."""
-    vectors, positions = [np.empty((0, embedder.dim), np.float32)], []
-    for start in range(0, len(people.photos), BLOCK):
-        faces = []
-        for position in range(start, min(start + BLOCK, len(people.photos))):
-            with contextlib.suppress(BadImage):
-                faces.append(read_crop(people, position))
-                positions.append(position)
-        if faces:
-            vectors.append(embedder.embed(np.stack(faces)))
+    vectors, positions = [np.empty((0, embedder.dim), np.float32)], list[int]()
+    for sound, faces in sound_crops(people, range(len(people.photos))):
+        vectors.append(embedder.embed(faces))
+        positions += sound
     return np.concatenate(vectors), np.array(positions, np.int64)

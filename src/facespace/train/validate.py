@@ -1,6 +1,5 @@
 """The score by which a training chooses among its states: verification on people it never sees."""
 
-import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from facespace.core.verification import at_far, auc, equal_error, roc
-from facespace.data.batches import read_crop, resized
+from facespace.data.batches import read_crop, resized, sound_crops
 from facespace.data.folder import People
 from facespace.errors import BadImage, DataError
 from facespace.models.nets.trunks import normalise
@@ -80,13 +79,9 @@ def embed_photos(
     Faces have the side `size`. Where no photo is sound the vectors are `(0, 0)`.
     """
     vectors, sound = list[NDArray[np.float32]](), list[int]()
-    for start in range(0, len(positions), READ):
-        faces: list[NDArray[np.uint8]] = []
-        for position in positions[start : start + READ].tolist():
-            with contextlib.suppress(BadImage):
-                faces.append(read_crop(people, position, size))
-                sound.append(position)
-        vectors += [embed(trunk, np.stack(faces))] if faces else []
+    for found, faces in sound_crops(people, positions.tolist(), size, READ):
+        vectors.append(embed(trunk, faces))
+        sound += found
     return np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32), np.array(sound, np.int64)
 
 

@@ -35,6 +35,8 @@ class ProtocolName(StrEnum):
     ijbc = "ijbc"
     ijbb_1n = "ijbb-1n"
     ijbc_1n = "ijbc-1n"
+    ytf = "ytf"
+    tinyface = "tinyface"
     folder = "folder"
     retrieval = "retrieval"
     clustering = "clustering"
@@ -55,13 +57,20 @@ class Quality(StrEnum):
     score = "score"
 
 
+class Average(StrEnum):
+    """What is averaged where videos are compared."""
+
+    embedding = "embedding"
+    score = "score"
+
+
 Protocol = Annotated[
     ProtocolName | None,
     typer.Option(
-        help="lfw, rfw and pairs (a CSV) take the list in --pairs. As --data, bin takes a file of InsightFace's, "
-        "cfp-ff and cfp-fp CFP's folder, ijbb and ijbc (pairs), ijbb-1n and ijbc-1n (galleries) that of IJB-B or "
-        "IJB-C. Of any people, folder makes pairs, retrieval looks for the like of every photo among all others, "
-        "identification searches a gallery of some of them, clustering sorts all."
+        help="lfw, rfw and pairs (a CSV) take the list in --pairs. As --data, bin takes a file of InsightFace's; "
+        "cfp-ff and cfp-fp CFP's folder; ijbb and ijbc (pairs), ijbb-1n and ijbc-1n (galleries) that of IJB-B or "
+        "IJB-C; ytf YouTube Faces'; tinyface TinyFace's. Of any people, folder makes pairs, retrieval looks for the "
+        "like of every photo among all others, identification searches a gallery of some, clustering sorts all."
     ),
 ]
 Pairs = Annotated[Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")]
@@ -79,6 +88,13 @@ Distractors = Annotated[
 QualityOption = Annotated[
     Quality, typer.Option("--quality", help="Templates: photos count alike, or by the detector's score.")
 ]
+Frames = Annotated[
+    int, typer.Option(min=1, max=1000, help="ytf: the first so many frames of a video; papers take 100 or 1000.")
+]
+AverageOption = Annotated[
+    Average,
+    typer.Option("--average", help="ytf: mean vectors are compared, or the scores of all pairs of frames averaged."),
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,8 @@ class Asked:
     enrolment: "Enrolment"
     distractors: Path | None
     quality: Quality = Quality.none
+    frames: int = 100
+    average: Average = Average.embedding
 
     def given(self) -> set[str]:
         """Options that stand in the command and belong to some protocols only."""
@@ -107,6 +125,8 @@ class Asked:
             "--rank": own.rank != plain.rank,
             "--distractors": self.distractors is not None,
             "--quality": self.quality is not Quality.none,
+            "--frames": self.frames != 100,
+            "--average": self.average is not Average.embedding,
         }
         return {option for option, stands in stand.items() if stands}
 
@@ -199,6 +219,18 @@ def _ijb_searches(kind: "Kind") -> "Callable[[Asked], AnyProtocol]":
     return opens
 
 
+def _ytf(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.ytf import ytf
+
+    return ytf(asked.data, asked.frames, asked.average.value)
+
+
+def _tinyface(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.tinyface import tinyface
+
+    return tinyface(asked.data)
+
+
 def _folder(asked: Asked) -> "AnyProtocol":
     from facespace.judge.protocols import folder
 
@@ -238,6 +270,8 @@ PROTOCOLS = {
     ProtocolName.ijbc: Row(_ijb("ijbc"), takes=_QUALITY),
     ProtocolName.ijbb_1n: Row(_ijb_searches("ijbb"), takes=_QUALITY),
     ProtocolName.ijbc_1n: Row(_ijb_searches("ijbc"), takes=_QUALITY),
+    ProtocolName.ytf: Row(_ytf, takes=frozenset({"--frames", "--average"})),
+    ProtocolName.tinyface: Row(_tinyface),
     ProtocolName.folder: Row(_folder),
     ProtocolName.retrieval: Row(_retrieval),
     ProtocolName.clustering: Row(_clustering),

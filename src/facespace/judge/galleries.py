@@ -46,7 +46,10 @@ class GalleryProtocol:
 
 @dataclass(frozen=True)
 class Searched:
-    """The figures of one gallery; `unenrolled` are its templates none of whose photos gave a face."""
+    """The figures of one gallery; none of the closed set, or of the open one, where nobody searches so.
+
+    `unenrolled` are its templates none of whose photos gave a face.
+    """
 
     gallery: Gallery
     searches: Searches
@@ -135,6 +138,6 @@ def _searched(
         gallery,
         searches,
         closed_set=rank_ks(searches, len(stand)) if searches.mates.size else (),
-        open_set=at_fpirs(searches, FPIRS, rank=1, seed=0),
+        open_set=at_fpirs(searches, FPIRS, rank=1, seed=0) if searches.tops.size else (),
         unenrolled=tuple(protocol.names[row] for row in stand if not enrolled[row]),
     )

@@ -1,6 +1,6 @@
 """Templates in a protocol: several photos or frames that stand together for a person, and how two are compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -16,6 +16,7 @@ from facespace.faces.given import GivenFaces
 
 Average = Literal["embedding", "score"]
 """Two templates are compared by their mean vectors, or by the mean over all pairs of a photo of each."""
+_ROWS = 4096  # photos whose vectors are pooled at a time, in float64
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,29 @@ def pool(
     its row is zero.
     """
     rows = np.flatnonzero(acquired[templates.photo])
-    template, media, photo = templates.template[rows], templates.media[rows], templates.photo[rows]
-    scores = detector_scores[photo, None]
-    weights = scores[:, 0] if templates.weighted else np.ones(len(rows), np.float32)
-    sums, total = pooled(vectors[photo], template, media, weights), pooled(weights[:, None], template, media)
-    usable = (total[:, 0] > 0) & sums.any(1)
-    mean = sums[usable] / total[usable]
-    found = np.unique(template)[usable]
+    rows = rows[np.argsort(templates.template[rows], kind="stable")]
     out, enrolled = np.zeros((templates.count, vectors.shape[1]), np.float32), np.zeros(templates.count, np.bool_)
-    out[found] = unit_vectors(mean) if group_aware is None else group_aware.unit(mean)
-    enrolled[found] = True
     belief = np.zeros(templates.count, np.float32)
-    belief[np.unique(template)] = pooled(scores, template, media)[:, 0]
+    for part in _whole_templates(templates.template[rows]):
+        at = rows[part]
+        template, media, photo = templates.template[at], templates.media[at], templates.photo[at]
+        scores, present = detector_scores[photo, None], np.unique(template)
+        belief[present] = pooled(scores, template, media)[:, 0]
+        weights = scores[:, 0] if templates.weighted else np.ones(len(photo), np.float32)
+        sums, total = pooled(vectors[photo], template, media, weights), pooled(weights[:, None], template, media)
+        usable = (total[:, 0] > 0) & sums.any(1)
+        mean = sums[usable] / total[usable]
+        out[present[usable]] = unit_vectors(mean) if group_aware is None else group_aware.unit(mean)
+        enrolled[present[usable]] = True
     return out, enrolled, belief
+
+
+def _whole_templates(template: NDArray[np.int64]) -> Iterator[slice]:
+    """Parts of rows sorted by template, none of which ends within one."""
+    starts = np.flatnonzero(np.diff(template, prepend=-1))
+    first = np.searchsorted(starts, np.arange(0, len(template), _ROWS))
+    cuts = np.unique(np.append(starts, len(template))[first])
+    yield from (slice(a, b) for a, b in pairwise([*cuts.tolist(), len(template)]))
 
 
 def mean_scores(

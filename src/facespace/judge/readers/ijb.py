@@ -19,6 +19,7 @@ from facespace.errors import DataError
 from facespace.faces.given import GivenFaces
 from facespace.judge.pooling import Templates
 from facespace.judge.protocols import PairProtocol, dealt
+from facespace.judge.readers.files import lines_of, photo_reader
 
 Kind = Literal["ijbb", "ijbc"]
 Int = NDArray[np.int64]
@@ -74,7 +75,8 @@ def listed_templates(data: Path, kind: Kind, weighted: bool = False) -> Listed:
     path, photos = data / "meta" / f"{kind}_face_tid_mid.txt", data / "loose_crop"
     names: list[str] = []
     numbers: list[tuple[int, int]] = []
-    for at, fields in _lines(path):
+    for at, line in lines_of(path):
+        fields = line.split()
         if len(fields) != 3 or not all(re.fullmatch(r"\d{1,9}", field) for field in fields[1:]):
             raise DataError(f"line {at} is not: photo, number of the template, number of the medium", file=path)
         names.append(fields[0])
@@ -87,14 +89,15 @@ def listed_templates(data: Path, kind: Kind, weighted: bool = False) -> Listed:
     template, media = np.array(numbers, np.int64).T
     ids, position = np.unique(template, return_inverse=True)
     photo = np.array([place[name] for name in names], np.int64)
-    kept = Templates(tuple(place), _reader(photos), photo, position, media, weighted, faces=faces)
+    kept = Templates(tuple(place), photo_reader(photos), photo, position, media, weighted, faces=faces)
     return Listed(kept, ids)
 
 
 def _faces(path: Path, place: dict[str, int]) -> GivenFaces:
     """Landmarks and scores of the photos in `place`; others that the list names are passed over."""
     rows = np.full((len(place), 11), np.nan, np.float32)
-    for at, fields in _lines(path):
+    for at, line in lines_of(path):
+        fields = line.split()
         values = [_number(field) for field in fields[1:]]
         if len(values) != 11 or not all(map(math.isfinite, values)) or not 0 <= values[-1] <= 1:
             raise DataError(f"line {at} is not: photo, five times x and y, score from 0 to 1", file=path)
@@ -121,25 +124,6 @@ def _check_photos(place: dict[str, int], folder: Path) -> None:
     if missing := sorted(place.keys() - there):
         what = f"{len(missing)} of the {len(place)} photos of the list are missing, first {missing[0]}"
         raise DataError(what, file=folder, hint="give the folder that holds meta and loose_crop")
-
-
-def _reader(folder: Path) -> Callable[[str], bytes]:
-    def read(name: str) -> bytes:
-        try:
-            return (folder / name).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", file=folder / name) from error
-
-    return read
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Numbers of the lines from 1, and their fields."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from ((at, line.split()) for at, line in enumerate(file, 1))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"no readable list ({error})", file=path, hint="give the folder that holds meta") from error
 
 
 def _pairs(path: Path, listed: Listed) -> tuple[Int, Int, NDArray[np.bool_]]:

@@ -15,9 +15,11 @@ from facespace.core.scores import unit_vectors
 from facespace.faces.detect import Aligned
 from facespace.judge.clustering import ClusteringEvaluation, clustering, run_clustering
 from facespace.judge.contents import mixed, scattered, worst_found
+from facespace.judge.galleries import STRANGER, Gallery, GalleryProtocol, run_galleries
 from facespace.judge.groups import read_groups
 from facespace.judge.identification import Enrolment, identification
 from facespace.judge.page import percent, span
+from facespace.judge.pooling import Templates
 from facespace.judge.report import Report
 from facespace.judge.retrieval import RetrievalEvaluation, retrieval, run_retrieval
 from facespace.judge.searching import IdentificationEvaluation, run_identification
@@ -131,6 +133,27 @@ def test_the_page_of_identification(identified: IdentificationEvaluation, tmp_pa
     assert document["groups"]
     point = next(row.point for row in identified.thresholds if row.point)
     assert f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}" in page.text
+
+
+def test_the_page_of_a_sets_own_galleries(data: Path, tmp_path: Path) -> None:
+    """Half of the photos of each person make a template that stands in the gallery, the others one that searches."""
+    photos = retrieval(data)
+    count = len(photos.photos)
+    halves = Templates(photos.photos, photos.read, np.arange(count), np.arange(count) // 2, np.zeros(count, np.int64))
+    persons = np.repeat(np.arange(PEOPLE), 2)
+    galleries = tuple(Gallery(name, np.arange(start, 2 * PEOPLE, 4)) for name, start in (("G1", 0), ("G2", 2)))
+    persons[-1] = STRANGER
+    protocol = GalleryProtocol(
+        "lists-1n", halves, tuple(map(str, range(2 * PEOPLE))), persons, np.arange(1, 2 * PEOPLE, 2), galleries
+    )
+    result = run_galleries(protocol, Colours(), BlackHasNoFace(), threads=1)
+    page, document = written(Report(result, about=KNOWN["about"], recipe=KNOWN["recipe"]), tmp_path)
+    assert labels_of(page) == ["CMC", "scores of searches", "DET of identification"] * 2 + ["map of people"]
+    for one in result.searched:
+        assert f"{one.gallery.name}: 12 templates" in page.text
+        assert one.closed_set[0].share
+        assert span(one.closed_set[0].share.ci95) in page.text
+    assert document["galleries"]
 
 
 def test_without_strangers_the_open_set_is_said_not_to_be_measured(data: Path) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from facespace.cli import shell
-from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from facespace.judge.groups import Differential, Ratio
@@ -91,12 +90,3 @@ def _ratio_row(name: str, ratio: "Ratio") -> Row:
     if ratio.value is None or ratio.ci95 is None:
         return name, "", "refused", "–"
     return name, "", f"{ratio.value:.2f}", f"{ratio.ci95[0]:.2f} to {ratio.ci95[1]:.2f}"
-
-
-def refuse_in_identification(*given: tuple[str, bool]) -> None:
-    """UsageError for options that make sense for pairs alone."""
-    for name, stands in given:
-        if stands:
-            raise UsageError(
-                f"{name} has no place in identification", hint=f"leave out {name}; --json holds all figures"
-            )

@@ -10,12 +10,17 @@ from facespace.cli import options, protocols, shell
 from facespace.errors import BadCard, UsageError
 
 if TYPE_CHECKING:
-    from facespace.judge.compatibility import CompatibilityEvaluation, Gap
-    from facespace.judge.figures import Figures, RateAtFar
-    from facespace.judge.retrieval import RetrievalEvaluation
-    from facespace.judge.run import Evaluation
+    from facespace.cli.protocols import AnyProtocol
+    from facespace.core.contracts import Detector
+    from facespace.judge.compatibility import CompatibilityEvaluation
+    from facespace.judge.groups import GroupTable
+    from facespace.judge.report import Reported
     from facespace.models.embedder import NetEmbedder
     from facespace.models.flipped import Flipped
+
+
+Work = dict[str, Any]
+"""Where and how the work is done: threads, device, and who hears of progress."""
 
 
 class Ties(StrEnum):
@@ -91,40 +96,16 @@ def evaluate(
 
     Every share comes with its interval. With --compatible-with two models are judged together.
     """
-    from facespace.cli.clustering import print_clustering
-    from facespace.cli.galleries import print_galleries
-    from facespace.cli.identification import print_groups, print_identification
-    from facespace.judge.clustering import ClusteringEvaluation, ClusteringProtocol, run_clustering
-    from facespace.judge.compatibility import CompatibilityEvaluation, run_compatibility
-    from facespace.judge.galleries import GalleryEvaluation, GalleryProtocol, run_galleries
-    from facespace.judge.groups import as_json, pair_differentials, read_groups
-    from facespace.judge.identification import Enrolment, IdentificationProtocol
-    from facespace.judge.measures import recipe_of
+    from facespace.judge.groups import read_groups
+    from facespace.judge.identification import Enrolment
     from facespace.judge.page import check_report
-    from facespace.judge.paired import PICTURES
-    from facespace.judge.report import Report
-    from facespace.judge.retrieval import RetrievalEvaluation, RetrievalProtocol, run_retrieval
-    from facespace.judge.run import Evaluation, run
-    from facespace.judge.searching import IdentificationEvaluation, run_identification
-    from facespace.models.shelf import find_weights
 
+    if report:
+        check_report(report)
     enrolment = Enrolment(enrol, pick.value, nonmates, rank, seed)
     asked = protocols.Asked(data, pairs, folds, seed, enrolment, distractors, quality)
     chosen = protocols.open_protocol(protocol, asked)
-    if compatible_with:
-        protocols.require_photos(chosen)
-    if report and compatible_with:
-        raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
-    if report:
-        check_report(report)
-    if threshold is not None and not isinstance(chosen, ClusteringProtocol):
-        raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
-    if isinstance(chosen, RetrievalProtocol | ClusteringProtocol | IdentificationProtocol | GalleryProtocol):
-        _check_retrieval(compatible_with, ties)
-    if report and isinstance(chosen, GalleryProtocol):
-        raise UsageError(f"{chosen.name} has no page", hint="leave out --report; --json holds it all")
-    if groups and (compatible_with or isinstance(chosen, RetrievalProtocol | ClusteringProtocol | GalleryProtocol)):
-        raise UsageError("groups belong to pairs or searches judged by one model", hint="leave out --groups")
+    _check(chosen, report=report, compatible_with=compatible_with, ties=ties, threshold=threshold, groups=groups)
     table = read_groups(groups) if groups else None
     detector = protocols.detector_of(chosen, detector)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
@@ -132,57 +113,112 @@ def evaluate(
     net = options.open_embedder(
         model, threads=1, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
-    embedder = _seen(net, flip)
     older = None if compatible_with is None else _seen(_open_older(compatible_with, model, device, commercial), flip)
-    result: (
-        Evaluation
-        | RetrievalEvaluation
-        | ClusteringEvaluation
-        | IdentificationEvaluation
-        | GalleryEvaluation
-        | CompatibilityEvaluation
-    )
     with shell.progress("photos", quiet=quiet) as progress:
-        how: Any = {"threads": threads, "device": device, "progress": progress}
-        if isinstance(chosen, RetrievalProtocol):
-            result = run_retrieval(chosen, embedder, finder, **how)
-        elif isinstance(chosen, ClusteringProtocol):
-            result = run_clustering(chosen, embedder, finder, threshold=threshold, **how)
-        elif isinstance(chosen, IdentificationProtocol):
-            result = run_identification(chosen, embedder, finder, groups=table, **how)
-        elif isinstance(chosen, GalleryProtocol):
-            result = run_galleries(chosen, embedder, finder, **how)
-        elif older is not None:
-            result = run_compatibility(chosen, older, embedder, finder, ties=ties.value, **how)
-        else:
-            result = run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if report else 0, **how)
+        work: Work = {"threads": threads, "device": device, "progress": progress}
+        result = _judge(
+            chosen,
+            _seen(net, flip),
+            older,
+            finder,
+            work,
+            threshold=threshold,
+            groups=table,
+            ties=ties,
+            pictured=report is not None,
+        )
+    _tell(result, model=model, about=net.card.as_json(), table=table, report=report, json=json)
+
+
+def _check(
+    chosen: "AnyProtocol",
+    *,
+    report: Path | None,
+    compatible_with: str | None,
+    ties: Ties,
+    threshold: float | None,
+    groups: Path | None,
+) -> None:
+    """UsageError for options that the protocol has no use for."""
+    from facespace.judge.clustering import ClusteringProtocol
+    from facespace.judge.identification import IdentificationProtocol
+    from facespace.judge.protocols import PairProtocol
+
+    if compatible_with and not isinstance(chosen, PairProtocol):
+        raise UsageError("compatibility is judged by pairs", hint="--protocol folder, or lfw")
+    if compatible_with and report:
+        raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
+    if compatible_with:
+        protocols.require_photos(chosen)
+    if ties is Ties.reject and not isinstance(chosen, PairProtocol):
+        raise UsageError("no pairs, so no ties at their threshold", hint="leave out --ties")
+    if threshold is not None and not isinstance(chosen, ClusteringProtocol):
+        raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
+    if groups and (compatible_with or not isinstance(chosen, PairProtocol | IdentificationProtocol)):
+        raise UsageError("groups belong to pairs or searches judged by one model", hint="leave out --groups")
+
+
+def _judge(
+    chosen: "AnyProtocol",
+    embedder: "NetEmbedder | Flipped",
+    older: "NetEmbedder | Flipped | None",
+    finder: "Detector",
+    work: Work,
+    *,
+    threshold: float | None,
+    groups: "GroupTable | None",
+    ties: Ties,
+    pictured: bool,
+) -> "Reported | CompatibilityEvaluation":
+    """Run the protocol."""
+    from facespace.judge.clustering import ClusteringProtocol, run_clustering
+    from facespace.judge.compatibility import run_compatibility
+    from facespace.judge.galleries import GalleryProtocol, run_galleries
+    from facespace.judge.identification import IdentificationProtocol
+    from facespace.judge.paired import PICTURES
+    from facespace.judge.retrieval import RetrievalProtocol, run_retrieval
+    from facespace.judge.run import run
+    from facespace.judge.searching import run_identification
+
+    match chosen:
+        case RetrievalProtocol():
+            return run_retrieval(chosen, embedder, finder, **work)
+        case ClusteringProtocol():
+            return run_clustering(chosen, embedder, finder, threshold=threshold, **work)
+        case IdentificationProtocol():
+            return run_identification(chosen, embedder, finder, groups=groups, **work)
+        case GalleryProtocol():
+            return run_galleries(chosen, embedder, finder, **work)
+    if older is not None:
+        return run_compatibility(chosen, older, embedder, finder, ties=ties.value, **work)
+    return run(chosen, embedder, finder, ties=ties.value, pictures=PICTURES if pictured else 0, **work)
+
+
+def _tell(
+    result: "Reported | CompatibilityEvaluation",
+    *,
+    model: str,
+    about: dict[str, Any],
+    table: "GroupTable | None",
+    report: Path | None,
+    json: bool,
+) -> None:
+    """The report, and the figures as JSON or for people."""
+    from facespace.cli.judged import print_evaluation
+    from facespace.judge.compatibility import CompatibilityEvaluation
+    from facespace.judge.groups import as_json, pair_differentials
+    from facespace.judge.measures import recipe_of
+    from facespace.judge.report import Report
+    from facespace.judge.run import Evaluation
+    from facespace.models.shelf import find_weights
+
     measured = pair_differentials(result, table) if table and isinstance(result, Evaluation) else None
-    if report and not isinstance(result, CompatibilityEvaluation | GalleryEvaluation):
-        recipe = recipe_of(find_weights(model))
-        Report(result, about=net.card.as_json(), recipe=recipe, groups=measured).write(report)
+    if report and not isinstance(result, CompatibilityEvaluation):
+        Report(result, about=about, recipe=recipe_of(find_weights(model)), groups=measured).write(report)
     if json:
         shell.print_json(result.as_json() | ({"groups": as_json(measured)} if isinstance(result, Evaluation) else {}))
-    elif isinstance(result, Evaluation):
-        _print(result)
-        print_groups(measured)
-    elif isinstance(result, IdentificationEvaluation):
-        print_identification(result)
-    elif isinstance(result, RetrievalEvaluation):
-        _print_retrieval(result)
-    elif isinstance(result, ClusteringEvaluation):
-        print_clustering(result)
-    elif isinstance(result, GalleryEvaluation):
-        print_galleries(result)
     else:
-        _print_compatibility(result)
-
-
-def _check_retrieval(compatible_with: str | None, ties: Ties) -> None:
-    """UsageError for options that make sense for pairs alone."""
-    if compatible_with:
-        raise UsageError("compatibility is judged by pairs", hint="--protocol folder, or lfw")
-    if ties is Ties.reject:
-        raise UsageError("no pairs, so no ties at their threshold", hint="leave out --ties")
+        print_evaluation(result, measured)
 
 
 def _seen(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
@@ -204,104 +240,3 @@ def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmb
     return options.open_embedder(
         name, threads=1, device=device, channels=None, mean=None, std=None, commercial=commercial
     )
-
-
-def _print(result: "Evaluation") -> None:
-    """The figures, one to a row; why others are missing, to stderr."""
-    folds = len(result.figures.folds.accuracy)
-    protocol = f"{result.protocol.name}, {len(result.scores):,} pairs in {folds} folds"
-    typer.echo(f"{result.model['name']} on {protocol}, {result.protocol.images:,} photos\n")
-    shell.show_table(("figure", "value", "95 % interval", "achieved FAR"), _rows(result))
-    _say_refused(result.figures)
-
-
-def _say_refused(figures: "Figures") -> None:
-    rates = (*figures.tar_at_far, *figures.val_at_far)
-    for reason in sorted({rate.refused for rate in rates if rate.refused}):
-        shell.say(f"Refused: {reason}.")
-
-
-Row = tuple[str, str, str, str]
-"""Figure, value, interval, achieved FAR."""
-
-
-def _rows(result: "Evaluation") -> list[Row]:
-    return [
-        *_figure_rows(result.figures),
-        ("photos without a usable face", str(len(result.failures)), "", ""),
-        ("photos per second", f"{result.images_per_s:.1f}", "", ""),
-    ]
-
-
-def _figure_rows(figures: "Figures") -> list[Row]:
-    from facespace.judge.page import percent, span
-
-    return [
-        ("accuracy", percent(figures.accuracy), span(figures.accuracy_ci95), ""),
-        *(_rate_row("TAR", rate) for rate in figures.tar_at_far),
-        *(_rate_row("VAL", rate) for rate in figures.val_at_far),
-        ("EER", percent(figures.eer), "", ""),
-        ("AUC", f"{figures.auc:.5f}", "", ""),
-        ("threshold", f"{figures.threshold:.4f}", "", ""),
-    ]
-
-
-def _rate_row(name: str, rate: "RateAtFar") -> Row:
-    from facespace.judge.page import percent, span
-
-    value = "refused" if rate.refused else percent(rate.rate)
-    return f"{name} at FAR {100 * rate.far:g} %", value, span(rate.ci95), percent(rate.achieved_far, 3)
-
-
-def _print_compatibility(result: "CompatibilityEvaluation") -> None:
-    """A column for each comparison; then what is gained or lost; why others are missing, to stderr."""
-    older, newer = (model["name"] for model in result.models)
-    plain = result.comparisons[0].figures
-    pairs = f"{len(result.protocol.same):,} pairs in {len(plain.folds.accuracy)} folds"
-    typer.echo(f"{newer} (v2) with vectors of {older} (v1) on {result.protocol.name}, {pairs}")
-    typer.echo("mixed: one photo of a pair by each, both ways round, with one threshold; 95 % intervals in brackets\n")
-    columns = [_figure_rows(comparison.figures) for comparison in result.comparisons]
-    rows = [
-        (same[0][0], *(_cell(value, interval) for _, value, interval, _ in same)) for same in zip(*columns, strict=True)
-    ]
-    shell.show_table(("figure", *(comparison.name for comparison in result.comparisons)), rows)
-    typer.echo()
-    names = ("accuracy", *(f"VAL at FAR {100 * rate.far:g} %" for rate in plain.val_at_far))
-    gaps = [
-        (f"{d.name} less {d.less}", _points(d.accuracy), *(_points(gap) for _, gap in d.val_at_far))
-        for d in result.differences
-    ]
-    shell.show_table(("difference in points", *names), gaps)
-    shell.say(f"{len(result.failures)} photos without a usable face; {result.images_per_s:.1f} photos per second.")
-    _say_refused(plain)
-
-
-def _cell(value: str, interval: str) -> str:
-    return value if interval in ("", "–") else f"{value} ({interval.removesuffix(' %')})"
-
-
-def _points(gap: "Gap") -> str:
-    """`+1.2 (-0.3 to +2.7)`, in percentage points."""
-    if gap.value is None or gap.ci95 is None:
-        return "refused"
-    value, low, high = (f"{round(100 * number, 2) + 0.0:+.2f}" for number in (gap.value, *gap.ci95))  # no -0.0
-    return f"{value} ({low} to {high})"
-
-
-def _print_retrieval(result: "RetrievalEvaluation") -> None:
-    """As `_print`."""
-    from facespace.judge.page import percent, span
-
-    queries = f"{len(result.ranks.queries):,} queries among {len(result.protocol.photos):,} photos"
-    typer.echo(f"{result.model['name']} on {result.protocol.name}, {queries} of {result.protocol.people:,} people\n")
-    shown = [recall for recall in result.recall_at if not recall.refused]
-    rows = [(f"recall at {recall.k:,}", percent(recall.recall), span(recall.ci95)) for recall in shown]
-    rows += [
-        ("mean average precision at R", percent(result.map_at_r), span(result.map_at_r_ci95)),
-        ("photos without a mate, left out", str(result.ranks.alone), ""),
-        ("photos without a usable face", str(len(result.failures)), ""),
-        ("photos per second", f"{result.images_per_s:.1f}", ""),
-    ]
-    shell.show_table(("figure", "value", "95 % interval"), rows)
-    for refused in (recall for recall in result.recall_at if recall.refused):
-        shell.say(f"Refused: recall at {refused.k:,}: {refused.refused}.")

@@ -1,11 +1,15 @@
 """What reports say of identification, clustering and retrieval."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from facespace.core.identification import Searches
 from facespace.core.partitions import tabulate
 from facespace.judge.clustering import ClusteringEvaluation
+from facespace.judge.galleries import GalleryEvaluation
+from facespace.judge.identified import AtFpir, RankK
 from facespace.judge.page import Chart, Content
 from facespace.judge.panels import (
     agreement_chart,
@@ -25,24 +29,56 @@ WORST = 10
 
 def identification_content(evaluation: IdentificationEvaluation) -> Content:
     """CMC, scores, DET, thresholds by the size of the gallery."""
-    few = "it takes searches of enrolled people and of others"
-    det, gallery = fpir_chart(evaluation), gallery_chart(evaluation)
-    charts: list[Chart] = [
-        (cmc_chart(evaluation), "CMC: how often the mate is among the first k candidates, with 95 % intervals."),
-        (
-            search_chart(evaluation),
-            "Scores of mates, and of the best candidates of people who are not enrolled; the dashed line is the "
-            "threshold of the highest FPIR above.",
-        ),
-    ]
-    if det:
-        charts.append((det, "Detection error trade-off of identification: misses against strangers answered."))
+    protocol = evaluation.protocol
+    rank, size = protocol.enrolment.rank, len(protocol.gallery)
+    charts, missing = _search_charts(evaluation.searches, size, rank, evaluation.closed_set, evaluation.open_set)
+    gallery = gallery_chart(evaluation)
     if gallery:
         charts.append((gallery, "The threshold that a gallery of so many people needs, with 95 % intervals."))
-    missing = {"DET": few} if not det else {}
-    if not gallery:
+    else:
         missing["thresholds by gallery"] = "the people support one size of gallery or none"
     return Content("identification.html", charts, {}, missing=missing)
+
+
+def gallery_content(evaluation: GalleryEvaluation) -> Content:
+    """CMC, scores and DET of each gallery."""
+    charts: list[Chart] = []
+    missing: dict[str, str] = {}
+    for one in evaluation.searched:
+        size, where = len(one.gallery.rows), f" of {one.gallery.name}"
+        found, why = _search_charts(one.searches, size, 1, one.closed_set, one.open_set, where)
+        charts, missing = charts + found, missing | why
+    return Content("galleries.html", charts, {}, missing=missing)
+
+
+def _search_charts(
+    searches: Searches,
+    size: int,
+    rank: int,
+    closed_set: Sequence[RankK],
+    open_set: Sequence[AtFpir],
+    where: str = "",
+) -> tuple[list[Chart], dict[str, str]]:
+    """What the searches of a gallery give, and why the rest is not there."""
+    charts: list[Chart] = []
+    missing = {}
+    if searches.mates.size:
+        caption = f"CMC{where}: how often the mate is among the first k candidates, with 95 % intervals."
+        charts.append((cmc_chart(searches, size, closed_set), caption))
+    else:
+        missing[f"CMC{where}"] = "nobody who searches is enrolled"
+    charts.append(
+        (
+            search_chart(searches, open_set),
+            f"Scores{where} of mates, and of the best candidates of people who are not enrolled; the dashed line is "
+            "the threshold of the highest FPIR above.",
+        )
+    )
+    if det := fpir_chart(searches, rank, open_set):
+        charts.append((det, f"Detection error trade-off{where}: misses against strangers answered."))
+    else:
+        missing[f"DET{where}"] = "it takes searches of enrolled people and of others"
+    return charts, missing
 
 
 class Found(NamedTuple):

@@ -116,7 +116,8 @@ def people_map(photos: Sequence[str], labels: NDArray[np.int64] | None, embedded
     colours = np.where(place[people] < NAMED, place[people], -1)[shown]
     points = neighbour_map(embedded.vectors[there[shown]])
     firsts = [photos[there[shown[np.flatnonzero(colours == c)[0]]]] for c in range(min(NAMED, len(counts)))]
-    names = tuple(name.rpartition("/")[0] or name for name in firsts)
+    folders = tuple(name.rpartition("/")[0] for name in firsts)
+    names = folders if all(folders) and len(set(folders)) == len(folders) else tuple(firsts)
     return PeopleMap(points, colours, names, len(there) - len(shown))
 
 

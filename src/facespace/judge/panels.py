@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facespace.core.identification import Searches, det
 from facespace.core.intervals import Interval
 from facespace.core.retrieval import NEVER
 from facespace.core.verification import Roc
 from facespace.judge.charts import Axis, Series, histogram, line_chart, point_chart, thinned
 from facespace.judge.clustering import ClusteringEvaluation
 from facespace.judge.figures import Figures, RateAtFar
+from facespace.judge.identified import AtFpir, RankK
 from facespace.judge.measures import DISCARD_FMR, Calibrated, Discard, PeopleMap
 from facespace.judge.retrieval import RetrievalEvaluation
 from facespace.judge.run import Evaluation
@@ -76,11 +78,11 @@ def curve_chart(name: str, x: ArrayLike, y: ArrayLike) -> str:
     return line_chart(name, _fitting("step", across), _fitting(name, up), [Series(name, across, up)])
 
 
-def cmc_chart(evaluation: IdentificationEvaluation) -> str:
-    """Mated searches whose mate is among the first k candidates, over k."""
-    ranks, last = evaluation.searches.ranks, max(2, min(100, len(evaluation.protocol.gallery) - 1))
-    shares = [(rank.k, rank.share.rate, rank.share.ci95) for rank in evaluation.closed_set if rank.share]
-    return _found_chart("CMC", "rank k", "mate among the first k", ranks, last, shares)
+def cmc_chart(searches: Searches, gallery: int, closed_set: Sequence[RankK]) -> str:
+    """Mated searches whose mate is among the first k candidates of a gallery of so many, over k."""
+    shares = [(rank.k, rank.share.rate, rank.share.ci95) for rank in closed_set if rank.share]
+    last = max(2, min(100, gallery - 1))
+    return _found_chart("CMC", "rank k", "mate among the first k", searches.ranks, last, shares)
 
 
 def recall_chart(evaluation: RetrievalEvaluation) -> str:
@@ -90,21 +92,21 @@ def recall_chart(evaluation: RetrievalEvaluation) -> str:
     return _found_chart("recall", "K", "a mate among the K nearest", ranks, last, shares)
 
 
-def fpir_chart(evaluation: IdentificationEvaluation) -> str | None:
+def fpir_chart(searches: Searches, rank: int, open_set: Sequence[AtFpir]) -> str | None:
     """DET of identification: mates not returned over strangers answered, both logarithmic; None without both kinds."""
-    if evaluation.det is None:
+    if not (searches.mates.size and searches.tops.size):
         return None
-    _, fpir, fnir = evaluation.det
-    x = _rate_axis("false positive identification rate (FPIR)", evaluation.searches.tops.size)
-    y = _rate_axis("misses (FNIR)", evaluation.searches.mates.size)
-    found = [at.found for at in evaluation.open_set if at.found]
+    _, fpir, fnir = det(searches, rank)
+    x = _rate_axis("false positive identification rate (FPIR)", searches.tops.size)
+    y = _rate_axis("misses (FNIR)", searches.mates.size)
+    found = [at.found for at in open_set if at.found]
     marks = [(one.fpir.rate, 1 - one.tpir.rate) for one in found if one.fpir.rate]
     return line_chart("DET of identification", x, y, [Series("FNIR", fpir, fnir, stepped=True)], marks)
 
 
-def search_chart(evaluation: IdentificationEvaluation) -> str:
+def search_chart(searches: Searches, open_set: Sequence[AtFpir]) -> str:
     """Scores of mates and of the best candidates of strangers, and the threshold of the highest FPIR that is shown."""
-    searches, shown = evaluation.searches, [at.found.threshold for at in evaluation.open_set if at.found]
+    shown = [at.found.threshold for at in open_set if at.found]
     groups = [("mate", searches.mates), ("best candidate of a stranger", searches.tops)]
     return histogram("scores of searches", "similarity", groups, shown[0] if shown else math.nan)
 

@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from facespace.judge.clustering import ClusteringEvaluation
-from facespace.judge.contents import clustering_content, identification_content, retrieval_content
+from facespace.judge.contents import clustering_content, gallery_content, identification_content, retrieval_content
+from facespace.judge.galleries import GalleryEvaluation
 from facespace.judge.groups import NOT_MEASURED, Differential, as_json
 from facespace.judge.measures import attempt, people_map
 from facespace.judge.page import Content, check_report, templates
@@ -28,7 +30,7 @@ MOST_FAILURES = 100
 
 Curve = tuple[str, ArrayLike, ArrayLike]
 """Name, x and y of a line such as the loss over the steps of a training."""
-Reported = Evaluation | IdentificationEvaluation | ClusteringEvaluation | RetrievalEvaluation
+Reported = Evaluation | IdentificationEvaluation | GalleryEvaluation | ClusteringEvaluation | RetrievalEvaluation
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ class Report:
 
     def html(self) -> str:
         """The page."""
-        evaluation, content, protocol = self.evaluation, self.content, self.evaluation.protocol
-        people = attempt(people_map, protocol.photos, protocol.labels, evaluation.embedded)
+        evaluation, content = self.evaluation, self.content
+        people = attempt(people_map, *self._photos, evaluation.embedded)
         missing = content.missing if not isinstance(people, str) else {**content.missing, "map of people": people}
         return (
             templates()
             .get_template(content.template)
             .render(
-                title=self.title or f"{evaluation.model['name']} on {protocol.name}",
+                title=self.title or f"{evaluation.model['name']} on {evaluation.protocol.name}",
                 e=evaluation,
                 charts=content.charts,
                 curves=[curve_chart(*curve) for curve in self.curves],
@@ -96,10 +98,23 @@ class Report:
                 return pair_content(self.evaluation)
             case IdentificationEvaluation():
                 return identification_content(self.evaluation)
+            case GalleryEvaluation():
+                return gallery_content(self.evaluation)
             case ClusteringEvaluation():
                 return clustering_content(self.evaluation)
             case RetrievalEvaluation():
                 return retrieval_content(self.evaluation)
+
+    @property
+    def _photos(self) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
+        """Names of what has vectors, and whose they are."""
+        if not isinstance(self.evaluation, GalleryEvaluation):
+            return self.evaluation.protocol.photos, self.evaluation.protocol.labels
+        protocol, templates = self.evaluation.protocol, self.evaluation.protocol.templates
+        persons = np.where(protocol.persons >= 0, protocol.persons, -1 - np.arange(len(protocol.persons)))
+        labels = np.zeros(len(templates.photos), np.int64)
+        labels[templates.photo] = persons[templates.template]  # a stranger's template is a person of its own
+        return templates.photos, labels
 
     @property
     def _groups(self) -> Sequence[Differential] | None:

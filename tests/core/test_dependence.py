@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from facespace.core.dependence import people_variance, share_ci95, tar_at_far_ci95, threshold_at_fmr, trials_worth
-from facespace.core.intervals import wilson, wilson_share
+from facespace.core.dependence import Trials, people_variance, share_of_trials, share_over_people, threshold_at_fmr
+from facespace.core.intervals import clopper_pearson
 from facespace.core.verification import at_far, roc
 from facespace.errors import DataError, Refused
 
@@ -27,16 +28,54 @@ def test_the_variance_is_that_of_all_couples_that_share_a_person(rows: list[tupl
     assert people_variance(*np.array(rows).T) == pytest.approx(expected, abs=1e-9)
 
 
+def slow_interval(rate: float, effective: float, people: int) -> tuple[float, float]:
+    """Korn and Graubard's, by scipy."""
+    trials = effective * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, people - 1)) ** 2
+    low = stats.beta.ppf(0.025, rate * trials, (1 - rate) * trials + 1) if rate else 0.0
+    return low, stats.beta.ppf(0.975, rate * trials + 1, (1 - rate) * trials) if rate < 1 else 1.0
+
+
 def test_trials_of_people_who_come_once_are_worth_their_number() -> None:
     hits = np.arange(40) < 7
-    assert trials_worth(hits, np.arange(40)) == pytest.approx(39)  # one is lost to the mean
-    assert share_ci95(hits, np.arange(40), 40 + np.arange(40)) == pytest.approx(wilson(7, 40), abs=2e-3)
-    alike = np.repeat(hits, 9)
-    assert trials_worth(alike, np.repeat(np.arange(40), 9)) == pytest.approx(39)
-    low, high = share_ci95(np.zeros(40, bool), np.arange(40))
-    assert (low, high) == wilson(0, 40)
+    once = share_over_people(hits, np.arange(40))
+    assert once.effective == pytest.approx(39)  # one is lost to the mean
+    assert once.ci95 == pytest.approx(slow_interval(7 / 40, 39, 40), abs=1e-9)
+    alike = share_over_people(np.repeat(hits, 9), np.repeat(np.arange(40), 9))
+    assert (alike.trials, alike.people) == (360, 40)
+    assert alike.effective == pytest.approx(39)
+    many = np.arange(4000) < 700
+    found = share_over_people(many, np.arange(4000), 4000 + np.arange(4000)).ci95
+    assert found == pytest.approx(clopper_pearson(700, 4000), abs=1e-4)
+
+
+def test_trials_that_all_end_alike_are_worth_their_people() -> None:
+    assert share_over_people(np.zeros(360, bool), np.repeat(np.arange(40), 9)).ci95 == pytest.approx(
+        slow_interval(0, 40, 40), abs=1e-9
+    )
     with pytest.raises(DataError, match="one person"):
-        share_ci95(hits, np.zeros(40))
+        people_variance([1.0, -1.0], [3, 3])
+
+
+@given(trials, st.integers(2, 3))
+def test_trials_that_stand_several_times_are_no_more_evidence(rows: list[tuple[int, int, int]], times: int) -> None:
+    x, a, b = np.array([*rows, (1, 0, 0), (1, 1, 1)]).T
+    once = Trials.of(a, b).variance(x)
+    assert Trials.of(np.tile(a, times), np.tile(b, times), times).variance(np.tile(x / times, times)) == pytest.approx(
+        once, abs=1e-9
+    )
+
+
+def test_weighted_trials_are_a_weighted_mean() -> None:
+    rng = np.random.default_rng(0)
+    hits, people, weights = rng.random(60) < 0.3, rng.integers(0, 12, 60), rng.dirichlet(np.ones(60))
+    found = share_of_trials(hits, Trials.of(people), weights)
+    rate = sum(w for w, hit in zip(weights, hits, strict=True) if hit)
+    sums = [sum(w * (hit - rate) for w, hit, p in zip(weights, hits, people, strict=True) if p == q) for q in range(12)]
+    variance = max(
+        sum(s * s for s in sums) * 12 / 11, sum((w * (h - rate)) ** 2 for w, h in zip(weights, hits, strict=True))
+    )
+    assert found.rate == pytest.approx(rate)
+    assert found.effective == pytest.approx(rate * (1 - rate) / variance)
 
 
 def sample(seed: int, impostors: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,29 +96,24 @@ def test_a_threshold_is_that_of_the_curve_and_its_ends_those_of_the_rate(seed: i
     assert got.fmr <= got.asked_fmr == 0.02
     assert (got.genuine, got.impostors, got.people) == (int((a == b).sum()), int((a != b).sum()), 60)
     met = (scores >= got.threshold)[a != b]
-    assert got.fmr_ci95 == pytest.approx(share_ci95(met, a[a != b], b[a != b]), abs=1e-12)
-    worth = trials_worth(met, a[a != b], b[a != b])
-    half = 1.959963984540054 * sqrt(0.02 * 0.98 / worth)
+    others = share_over_people(met, a[a != b], b[a != b])
+    assert got.fmr_ci95 == pytest.approx(others.ci95, abs=1e-12)
+    half = 1.959963984540054 * sqrt(0.02 * 0.98 / others.effective)
     ends = [at_far(curve, rate) for rate in (0.02 + half, 0.02 - half)]
     assert got.threshold_ci95 == tuple(end.threshold for end in ends)
-    low, high = wilson_share(point.tar, trials_worth((scores >= got.threshold)[a == b], a[a == b]))
+    low, high = share_over_people((scores >= got.threshold)[a == b], a[a == b]).ci95
     tar = (
         point.tar - hypot(point.tar - low, point.tar - ends[1].tar),
         point.tar + hypot(high - point.tar, ends[0].tar - point.tar),
     )
     assert got.fnmr_ci95 == pytest.approx((1 - min(1, tar[1]), 1 - max(0, tar[0])), abs=1e-12)
-    assert tar_at_far_ci95(scores, a, b, 0.02) == pytest.approx((1 - got.fnmr_ci95[1], 1 - got.fnmr_ci95[0]), abs=1e-12)
 
 
-def test_a_threshold_needs_thirty_errors_and_a_figure_one() -> None:
-    """3,000 impostor pairs cannot show an FMR of 1e-4, and at 1e-3 show a figure but support no threshold."""
+def test_a_threshold_needs_thirty_errors() -> None:
+    """3,000 impostor pairs support no threshold at an FMR of 1e-3: three errors are to be expected."""
     scores, a, b = sample(0)
     with pytest.raises(Refused, match="30 are needed"):
         threshold_at_fmr(scores, a, b, 1e-3)
-    low, high = tar_at_far_ci95(scores, a, b, 1e-3)
-    assert 0 <= low < high <= 1
-    with pytest.raises(Refused, match="cannot show"):
-        tar_at_far_ci95(scores, a, b, 1e-4)
 
 
 def test_a_threshold_whose_upper_end_accepts_no_impostor_ends_at_a_score() -> None:

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from facespace.core.clustered import share_over_people
+from facespace.core.dependence import share_over_people
 from facespace.core.galleries import Strangers, held_out, if_independent, measured_on, met_in_gallery
 from facespace.core.identification import NOBODY, Searches, at_fpir, cmc, det, open_set, search
 from facespace.core.scores import unit_vectors

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from facespace.cli import app
 from facespace.errors import DataError, UsageError
 from facespace.judge.compare import Comparison, compare, write_comparison
-from facespace.judge.scored import Scored, people_of, read_scored
+from facespace.judge.people import PairPeople
+from facespace.judge.scored import Scored, read_scored
 from tiny_onnx import save_tiny
-
-DRAWS = 200
 
 
 def scored(noise: float, seed: int, people: int = 60, name: str = "a") -> Scored:
@@ -33,12 +33,13 @@ def scored(noise: float, seed: int, people: int = 60, name: str = "a") -> Scored
     folds = (np.arange(len(first)) % 5) + 1
     scores = (same + noise * np.random.default_rng(seed).normal(size=len(first))).astype(np.float32)
     model = {"name": name, "contract": f"c-{name}", "dim": 3}
-    return Scored(model, "folder", "d" * 64, photos, first, second, same, folds, scores)
+    labels = np.repeat(np.arange(people), 3)
+    return Scored(model, "folder", "d" * 64, photos, labels, first, second, same, folds, scores)
 
 
 @pytest.fixture(scope="module")
 def result() -> Comparison:
-    return compare(scored(0.6, 1, name="<poor>"), scored(0.3, 2, name="good"), DRAWS)
+    return compare(scored(0.6, 1, name="<poor>"), scored(0.3, 2, name="good"))
 
 
 def best_right(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -73,11 +74,12 @@ def test_the_better_model_is_found_and_a_model_does_not_differ_from_itself(resul
     verdicts = {gap.figure: gap.verdict for gap in result.gaps}
     assert verdicts["accuracy"] == verdicts["EER"] == "second"
     assert verdicts["TAR at FAR 0.01 %"] == "refused"
-    turned = compare(scored(0.3, 2), scored(0.6, 1), DRAWS)
+    turned = compare(scored(0.3, 2), scored(0.6, 1))
     assert {gap.figure: gap.verdict for gap in turned.gaps}["EER"] == "first"
-    alike = compare(scored(0.4, 3), scored(0.4, 3), DRAWS)
+    alike = compare(scored(0.4, 3), scored(0.4, 3))
     assert {gap.verdict for gap in alike.gaps if not gap.refused} == {"undecided"}
-    assert alike.gaps[0].ci95 == (0, 0)
+    low, high = alike.gaps[0].ci95 or (0, 0)
+    assert -low == high == pytest.approx(1 - 0.025 ** (1 / 60), rel=0.05)  # 60 people do not exclude less
     assert alike.gaps[0].p_value == 1
 
 
@@ -90,23 +92,46 @@ def test_other_pairs_and_other_photos_are_refused() -> None:
         replace(one, ties="reject"),
     ):
         with pytest.raises(UsageError, match="the two were"):
-            compare(one, other, DRAWS)
+            compare(one, other)
 
 
-def test_people_come_from_folders_or_else_from_genuine_pairs() -> None:
-    first, second, same = np.array([0, 1, 0]), np.array([1, 2, 3]), np.array([True, True, False])
-    people, named = people_of(("a", "b", "c", "d"), first, second, same)
-    assert not named
-    assert people[0] == people[1] == people[2] != people[3]
-    assert people_of(("x/a", "x/b", "x/c", "y/d"), first, second, same)[1]
+def test_people_are_those_of_the_labels_or_else_of_genuine_pairs() -> None:
     one = scored(0.4, 1)
-    nameless = replace(one, photos=tuple(name.replace("/", "-") for name in one.photos))
-    found = compare(nameless, nameless, 10)
-    assert (found.people, found.people_named) == (60, False)
-    with pytest.raises(DataError, match="contradict"):
-        compare(*[replace(nameless, first=np.append(one.first, 0), second=np.append(one.second, 1),
-                same=np.append(one.same, False), folds=np.append(one.folds, 1),
-                scores=np.append(one.scores, np.float32(0)))] * 2, 10)  # fmt: skip
+    named, inferred = PairPeople.of(one), PairPeople.of(replace(one, labels=None))
+    assert (named.named, inferred.named, named.count, inferred.count) == (True, False, 60, 60)
+    for people in (named, inferred):
+        np.testing.assert_array_equal(people.a == people.b, one.same)
+    chain = replace(
+        one, labels=None, photos=tuple("abcde"), first=np.array([0, 1, 0]), second=np.array([1, 2, 3]),
+        same=np.array([True, True, False]),
+    )  # fmt: skip
+    found = PairPeople.of(chain)
+    assert found.a.tolist() == [found.b[0], found.b[0], found.b[0]]
+    assert found.b[0] == found.b[1] != found.b[2]
+    both = [compare(pairs, replace(pairs, scores=-pairs.scores)) for pairs in (one, replace(one, labels=None))]
+    assert [comparison.as_json()["intervals"] for comparison in both] == ["people", "inferred people"]
+    assert both[0].gaps == both[1].gaps
+
+
+def test_a_difference_of_accuracies_is_over_people(result: Comparison) -> None:
+    """Its standard error, in loops over all couples of pairs that share a person."""
+    one, other = scored(0.6, 1), scored(0.3, 2)
+    gap = next(gap for gap in result.gaps if gap.figure == "accuracy")
+    right = [best_right(s.scores, s.same, s.folds).astype(float) for s in (one, other)]
+    values = [np.mean([r[one.folds == f].mean() for f in range(1, 6)]) for r in right]
+    sizes = np.bincount(one.folds)[one.folds]
+    moved = (right[1] - values[1] - right[0] + values[0]) / (5 * sizes)
+    a, b = one.labels[one.first], one.labels[one.second]  # type: ignore[index]
+    shared = (a[:, None] == a) | (a[:, None] == b) | (b[:, None] == a) | (b[:, None] == b)
+    variance = max(float(moved @ shared @ moved) * 60 / 59, float(moved @ moved))
+    costs = []
+    for s, value in zip((one, other), values, strict=True):
+        best = max(float(((s.scores >= t) == s.same).mean()) for t in s.scores)
+        costs.append(best - value)  # what choosing the threshold on other folds costs
+    error = np.sqrt(variance + max(costs) ** 2 / 2)
+    half = stats.t.ppf(0.975, 59) * error
+    assert gap.ci95 == pytest.approx((values[1] - values[0] - half, values[1] - values[0] + half), abs=2e-4)
+    assert gap.p_value == pytest.approx(2 * stats.t.sf(abs(values[1] - values[0]) / error, 59), rel=0.05)
 
 
 def test_the_page_names_both_escapes_them_and_needs_nothing_else(result: Comparison, tmp_path: Path) -> None:

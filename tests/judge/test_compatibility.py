@@ -175,18 +175,36 @@ def test_models_that_were_trained_apart_are_not_compatible() -> None:
     assert lost.accuracy.ci95[1] < 0
 
 
-def test_differences_are_students_over_the_same_folds() -> None:
-    result = run_compatibility(protocol_of(people(60)), Colours(), newer(), Aligned(), threads=1)
-    figures = {comparison.name: comparison.figures for comparison in result.comparisons}
+def test_differences_are_over_the_people_of_the_same_pairs() -> None:
+    """Both directions of a pair of photos are one trial; the variance in loops over all couples that share a person."""
+    protocol = protocol_of(people(60))
+    result = run_compatibility(protocol, Colours(), newer(), Aligned(), threads=1)
+    found = {comparison.name: comparison for comparison in result.comparisons}
     assert tuple((difference.name, difference.less) for difference in result.differences) == DIFFERENCES
+    assert protocol.labels is not None
+    a, b = protocol.labels[protocol.first], protocol.labels[protocol.second]
+    shared = (a[:, None] == a) | (a[:, None] == b) | (b[:, None] == a) | (b[:, None] == b)
     for difference in result.differences:
-        gaps = figures[difference.name].folds.accuracy - figures[difference.less].folds.accuracy
-        expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
-        assert difference.accuracy.value == pytest.approx(gaps.mean(), abs=1e-12)
-        np.testing.assert_allclose(difference.accuracy.ci95, expected, atol=1e-9)
+        moved, costs, means = np.zeros((2, len(a))), [], []
+        for side, name in enumerate((difference.name, difference.less)):
+            scores, times = found[name].scores, len(found[name].scores) // len(a)
+            same, folds = np.tile(protocol.same, times), np.tile(protocol.folds, times)
+            thresholds = dict(zip(np.unique(folds).tolist(), found[name].figures.folds.thresholds, strict=True))
+            right = (scores >= [thresholds[fold] for fold in folds.tolist()]) == same
+            means.append(np.mean([right[folds == fold].mean() for fold in thresholds]))
+            weights = np.array([1 / (len(thresholds) * (folds == fold).sum()) for fold in folds.tolist()])
+            moved[side] = (weights * (right - means[side])).reshape(times, -1).sum(0)
+            costs.append(max(float(weights @ ((scores >= t) == same)) for t in scores) - means[side])
+        gap = moved[0] - moved[1]
+        variance = max(gap @ shared @ gap * 60 / 59, gap @ gap) + max(costs) ** 2 / 2
+        half = stats.t.ppf(0.975, 59) * np.sqrt(variance)
+        assert difference.accuracy.value == pytest.approx(means[0] - means[1], abs=1e-12)
+        assert difference.accuracy.ci95 == pytest.approx(
+            (means[0] - means[1] - half, means[0] - means[1] + half), rel=0.02
+        )
         far, shown = difference.val_at_far[0]
         assert far == 1e-2
-        rates = [figures[name].val_at_far[0].rate for name in (difference.name, difference.less)]
+        rates = [found[name].figures.val_at_far[0].rate for name in (difference.name, difference.less)]
         assert shown.value == pytest.approx(rates[0] - rates[1], abs=1e-12)
         assert "cannot show a FAR of 0.0001" in str(difference.val_at_far[2][1].refused)
 
@@ -236,7 +254,7 @@ def test_the_document_is_strict_json_with_the_keys_of_the_page() -> None:
     assert document["models"]["v2"] == {"name": "v2", "contract": "c0105", "dim": 3}
     for comparison in document["comparisons"]:
         assert set(comparison) == {
-            *("comparison", "accuracy", "val_at_far", "tar_at_far", "eer", "auc", "threshold", "ties")
+            *("comparison", "accuracy", "val_at_far", "tar_at_far", "eer", "auc", "threshold", "ties", "intervals")
         }
     for difference in document["differences"]:
         assert set(difference) == {"comparison", "less", "accuracy", "val_at_far"}

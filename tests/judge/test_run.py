@@ -175,7 +175,7 @@ def test_the_document_has_the_keys_of_the_command_line_and_is_strict_json() -> N
     document = run(protocol_of(content, photos), Colours(), Aligned(), threads=2).as_json()
     assert set(document) == {
         *("model", "protocol", "pairs", "folds", "accuracy", "val_at_far", "tar_at_far", "eer", "auc", "threshold"),
-        *("ties", "failures", "speed", "data", "environment"),
+        *("ties", "intervals", "failures", "speed", "data", "environment"),
     }
     assert document["model"] == {"name": "colours", "contract": "c0105", "dim": 3}
     assert {"mean", "stderr", "std", "ci95"} <= document["accuracy"].keys()

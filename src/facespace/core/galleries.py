@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facespace.core.clustered import Share, interval_of, share_of
+from facespace.core.dependence import Share, interval_of, share_of
 from facespace.core.identification import require_searches
 from facespace.core.intervals import Interval
 from facespace.errors import DataError, Refused

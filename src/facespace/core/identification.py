@@ -17,8 +17,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facespace.core.clustered import Share, share_over_people
 from facespace.core.contracts import Vectors
+from facespace.core.dependence import Share, share_over_people
 from facespace.core.intervals import rule_of_3
 from facespace.core.resampling import percentile_interval
 from facespace.core.retrieval import NEVER, Compare

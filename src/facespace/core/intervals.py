@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals for a share and for a mean over folds, the rules of 3 and of 30, McNemar's test.
+"""How sure a figure is: intervals for a share, the rules of 3 and of 30, Student's quantiles, McNemar's test.
 
 Levels are two-sided. Written from the definitions, without scipy, which is no dependency.
 
@@ -45,9 +45,14 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
     Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
     """
     _check(hits, trials, level)
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else _solve(lambda p: incomplete_beta(hits, trials - hits + 1, p), tail)
-    high = 1.0 if hits == trials else 1 - _solve(lambda q: incomplete_beta(trials - hits, hits + 1, q), tail)
+    return clopper_pearson_share(hits / trials, trials, level)
+
+
+def clopper_pearson_share(share: float, trials: float, level: float = 0.95) -> Interval:
+    """The exact interval for a `share` 0..1 of `trials` > 0, which need be no whole number, as in `wilson_share`."""
+    hits, misses, tail = share * trials, (1 - share) * trials, (1 - level) / 2
+    low = 0.0 if share == 0 else _solve(lambda p: incomplete_beta(hits, misses + 1, p), tail)
+    high = 1.0 if share == 1 else 1 - _solve(lambda q: incomplete_beta(misses, hits + 1, q), tail)
     return low, high
 
 
@@ -86,13 +91,6 @@ def standard_error(values: ArrayLike) -> float:
     """Standard error of the mean of at least two values: std(ddof = 1) / sqrt(count)."""
     sample = np.asarray(values, dtype=np.float64)
     return float(sample.std(ddof=1) / math.sqrt(sample.size))
-
-
-def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's interval for the mean of at least two values, such as the accuracies of the folds of a protocol."""
-    sample = np.asarray(values, dtype=np.float64)
-    half = t_quantile(level, sample.size - 1) * standard_error(sample)
-    return float(sample.mean() - half), float(sample.mean() + half)
 
 
 def t_quantile(level: float, freedom: int) -> float:
@@ -136,9 +134,10 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 
 
 def _solve(rising: Callable[[float], float], target: float) -> float:
-    """The x in 0..1 where a rising function reaches `target`, by halving until two neighbouring floats are left."""
+    """The x in 0..1 where a rising function reaches `target`, by halving, to 1e-14 of itself."""
     low, high = 0.0, 1.0
-    while low < (middle := (low + high) / 2) < high:
+    while high - low > 1e-14 * high:
+        middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < target else (low, middle)
     return high
 

@@ -80,8 +80,8 @@ class OperatingPoint:
         return self.false_accepts / self.impostors
 
 
-def accepts(scores: NDArray[Any], threshold: float, ties: Ties = "accept") -> NDArray[np.bool_]:
-    """Which scores a threshold accepts, bool of the same shape."""
+def accepts(scores: NDArray[Any], threshold: float | Floats, ties: Ties = "accept") -> NDArray[np.bool_]:
+    """Which scores a threshold accepts, or each its own, bool of the same shape."""
     accepted: NDArray[np.bool_] = scores >= threshold if ties == "accept" else scores > threshold
     return accepted
 

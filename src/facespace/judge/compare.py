@@ -1,7 +1,7 @@
 """Two models on the same pairs: side by side, and whether the difference is more than chance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.intervals import Interval, mcnemar
-from facespace.core.pair_lists import DRAWS, Figure, PairList, accuracy, difference, equal_error, p_value, tar_at_far
+from facespace.core.over_people import Estimate, Judged, difference
 from facespace.core.verification import Ties, accepts
-from facespace.errors import DataError, Refused, UsageError
-from facespace.judge.figures import FARS, Figures, figures_of
+from facespace.errors import UsageError
+from facespace.judge.figures import Figures, RateAtFar, figures_of
 from facespace.judge.page import templates
 from facespace.judge.panels import det_chart, roc_chart
-from facespace.judge.scored import Scored, people_of
+from facespace.judge.people import PairPeople
+from facespace.judge.scored import Scored
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ class Comparison:
     people: int
     people_named: bool
     """Whether the names of the photos say whose they are; if not, only genuine pairs do."""
-    draws: int
 
     def as_json(self) -> dict[str, Any]:
         """The document of `facespace compare --json`."""
@@ -82,38 +82,36 @@ class Comparison:
             "pairs": self.pairs,
             "people": self.people,
             "people_named": self.people_named,
-            "draws": self.draws,
+            "intervals": self.figures[0].intervals,
             "data": {"digest": self.digest},
         }
 
 
-def compare(first: Scored, second: Scored, draws: int = DRAWS) -> Comparison:
-    """The second model against the first, with `draws` draws of people that both share.
+def compare(first: Scored, second: Scored) -> Comparison:
+    """The second model against the first.
 
-    Intervals and p of the differences come from drawing people, not pairs: one that leaves out 0 is a difference.
+    Intervals and p of the differences are over people, not pairs: an interval that leaves out 0 is a difference.
     Raises UsageError where the two were not judged on the same pairs of the same photos by one rule.
     """
     _require_same(first, second)
-    people, named = _people(first)
-    a, b = people[first.first], people[first.second]
-    lists = tuple(PairList.of(scored.scores, a, b) for scored in (first, second))
-    figures = tuple(figures_of(one.scores, one.same, one.folds, one.ties) for one in (first, second))
-    measured: list[tuple[str, str, Figure]] = [
-        ("accuracy", "higher", partial(accuracy, folds=first.folds)),
-        *((f"TAR at FAR {100 * far:g} %", "higher", partial(tar_at_far, far=far)) for far in FARS),
-        ("EER", "lower", equal_error),
+    people = PairPeople.of(first)
+    one, other = (figures_of(s.scores, s.same, s.folds, s.ties, people=people) for s in (first, second))
+    judged = one.judged, other.judged
+    gaps = [
+        _gap("accuracy", "higher", judged, one.accuracy, other.accuracy, Judged.accuracy),
+        *(_tar_gap(judged, *rates) for rates in zip(one.tar_at_far, other.tar_at_far, strict=True)),
+        _gap("EER", "lower", judged, one.eer, other.eer, Judged.equal_error),
     ]
     return Comparison(
         models=(dict(first.model), dict(second.model)),
-        figures=(figures[0], figures[1]),
-        gaps=tuple(_gap(name, better, lists[0], lists[1], figure, draws) for name, better, figure in measured),
-        decisions=_decisions(first, second, figures[0], figures[1]),
+        figures=(one, other),
+        gaps=tuple(gaps),
+        decisions=_decisions(first, second, one, other),
         protocol=first.protocol,
         digest=first.digest,
         pairs=len(first.scores),
-        people=len(np.unique(people)),
-        people_named=named,
-        draws=draws,
+        people=people.count,
+        people_named=people.named,
     )
 
 
@@ -143,28 +141,27 @@ def _require_same(first: Scored, second: Scored) -> None:
             raise UsageError("the two were not judged on the same pairs by the same rule", hint=hint)
 
 
-def _people(scored: Scored) -> tuple[NDArray[np.int64], bool]:
-    """The person of each photo, by its folder where that agrees with the pairs, and whether it does."""
-    for photos in (scored.photos, ("",) * len(scored.photos)):
-        people, named = people_of(photos, scored.first, scored.second, scored.same)
-        if np.array_equal(people[scored.first] == people[scored.second], scored.same):
-            return people, named
-    raise DataError(
-        "the pairs contradict each other: two photos are of two people, and by other pairs of one",
-        hint="mend the list of pairs",
+def _gap(
+    name: str,
+    better: str,
+    judged: tuple[Judged, Judged],
+    first: float,
+    second: float,
+    estimate: Callable[[Judged], Estimate],
+) -> Gap:
+    one, other = (estimate(pairs) for pairs in judged)
+    return Gap(name, better, first, second, *difference(one, other, judged[0].trials))
+
+
+def _tar_gap(judged: tuple[Judged, Judged], first: RateAtFar, second: RateAtFar) -> Gap:
+    name = f"TAR at FAR {100 * first.far:g} %"
+    if first.thresholds is None or second.thresholds is None:
+        return Gap(name, "higher", refused=first.refused or second.refused)
+    one, other = (
+        pairs.moving(first.far, pairs.rates(thresholds), compared=True)
+        for pairs, thresholds in zip(judged, (first.thresholds, second.thresholds), strict=True)
     )
-
-
-def _gap(name: str, better: str, first: PairList, second: PairList, figure: Figure, draws: int) -> Gap:
-    try:
-        moved = difference(first, second, figure, draws)
-        values = [float(figure(pairs, np.ones((1, pairs.scores.size)))[0]) for pairs in (first, second)]
-    except Refused as refusal:
-        return Gap(name, better, refused=refusal.message)
-    # Drawn people repeat, and thresholds fit repeated people better: only how the replicates spread is of use.
-    off = moved.value - float(moved.replicates.mean())
-    low, high = moved.ci95()
-    return Gap(name, better, values[0], values[1], moved.value, (low + off, high + off), p_value(moved))
+    return Gap(name, "higher", first.rate, second.rate, *difference(one, other, judged[0].trials))
 
 
 def _decisions(first: Scored, second: Scored, of_first: Figures, of_second: Figures) -> Decisions:

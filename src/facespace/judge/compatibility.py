@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from facespace.core.contracts import AlignedFaces, Detector, Embedder, Vectors
-from facespace.core.intervals import Interval, t_interval
+from facespace.core.dependence import Trials
+from facespace.core.intervals import Interval
+from facespace.core.over_people import Estimate, difference
 from facespace.core.scores import pair_scores, unit_vectors
 from facespace.core.verification import Ties
 from facespace.errors import ContractMismatch
 from facespace.faces.detect import Policy
 from facespace.judge.environment import describe_environment
 from facespace.judge.figures import Figures, RateAtFar, figures_of
+from facespace.judge.people import PairPeople
 from facespace.judge.protocols import PairProtocol
 from facespace.judge.run import NO_FACE, Embedded, Failure, Progress, available_cores, embed_photos, failures_as_json
 
@@ -37,7 +40,7 @@ COMPARISONS: dict[str, tuple[Way, ...]] = {
 all, since a gallery does not know which photo of a pair is old; intervals and refusals count pairs, not comparisons."""
 
 DIFFERENCES = (("mixed", "v1-v1"), ("mixed", "v2-v2"), ("v2-v2", "v1-v1"))
-"""What is compared with what, fold by fold."""
+"""What is compared with what, on the same pairs of photos."""
 
 
 @dataclass(frozen=True)
@@ -190,38 +193,40 @@ def _compare(protocol: PairProtocol, embedded: Embedded, ties: Ties) -> tuple[Co
     photos = len(embedded.vectors)
     rows = np.concatenate(np.split(embedded.vectors, 2, axis=1))  # (2 N, D), those of v2 below
     lost = ~(embedded.acquired[protocol.first] & embedded.acquired[protocol.second])
-    found = []
+    people, found = PairPeople.of(protocol), []
     for name, ways in COMPARISONS.items():
         scores = [pair_scores(rows, protocol.first + photos * a, protocol.second + photos * b) for a, b in ways]
         joined = np.concatenate(scores)
         joined[np.tile(lost, len(ways))] = NO_FACE
         same, folds = np.tile(protocol.same, len(ways)), np.tile(protocol.folds, len(ways))
-        found.append(Comparison(name, joined, figures_of(joined, same, folds, ties, repeats=len(ways))))
+        found.append(Comparison(name, joined, figures_of(joined, same, folds, ties, len(ways), people)))
     return tuple(found)
 
 
 def _difference(name: str, less: str, figures: dict[str, Figures]) -> Difference:
-    a, b = figures[name], figures[less]
-    accuracy = _gap(a.folds.accuracy, b.folds.accuracy, a.accuracy_ci95, b.accuracy_ci95)
-    rates = zip(a.val_at_far, b.val_at_far, strict=True)
-    return Difference(name, less, accuracy, tuple((one.far, _val_gap(one, other)) for one, other in rates))
+    one, other = figures[name], figures[less]
+    accuracy = _gap(one, other, one.judged.accuracy(), other.judged.accuracy())
+    rates = zip(one.val_at_far, other.val_at_far, strict=True)
+    return Difference(name, less, accuracy, tuple((a.far, _val_gap(one, other, a, b)) for a, b in rates))
 
 
-def _val_gap(one: RateAtFar, other: RateAtFar) -> Gap:
-    if one.per_fold is None or other.per_fold is None or one.ci95 is None or other.ci95 is None:
-        return Gap(refused=one.refused or other.refused)
-    return _gap(one.per_fold, other.per_fold, one.ci95, other.ci95)
+def _val_gap(one: Figures, other: Figures, a: RateAtFar, b: RateAtFar) -> Gap:
+    if a.thresholds is None or b.thresholds is None:
+        return Gap(refused=a.refused or b.refused)
+    first, second = (
+        figures.judged.moving(rate.far, figures.judged.rates(thresholds), compared=True)
+        for figures, rate, thresholds in ((one, a, a.thresholds), (other, b, b.thresholds))
+    )
+    return _gap(one, other, first, second)
 
 
-def _gap(a: ArrayLike, b: ArrayLike, ci95_a: Interval, ci95_b: Interval) -> Gap:
-    """Of rates of the same folds `(F,)`: the mean difference with Student's interval.
-
-    Folds that show one and the same difference are no certainty: then the intervals of both figures bound it.
-    """
-    gaps = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    agree = np.ptp(gaps) < 1e-9
-    low, high = (ci95_a[0] - ci95_b[1], ci95_a[1] - ci95_b[0]) if agree else t_interval(gaps)
-    return Gap(float(gaps.mean()), (max(-1.0, low), min(1.0, high)))
+def _gap(one: Figures, other: Figures, first: Estimate, second: Estimate) -> Gap:
+    """By how much the first estimate is above the second, over the people of the pairs of photos."""
+    trials, count = one.judged.trials, len(one.judged.same) // one.judged.trials.repeats
+    once = Trials.of(trials.first[:count], trials.second[:count])
+    added = first.summed(one.judged.trials.repeats), second.summed(other.judged.trials.repeats)
+    value, (low, high), _ = difference(added[1], added[0], once)
+    return Gap(value, (max(-1.0, low), min(1.0, high)))
 
 
 def _named(model: Embedder) -> dict[str, Any]:

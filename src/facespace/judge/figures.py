@@ -1,16 +1,21 @@
 """The figures that scores of pairs show, each with its interval, or refused."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core import verification as v
-from facespace.core.intervals import Interval, clopper_pearson, standard_error, t_interval, wilson
+from facespace.core.dependence import Trials
+from facespace.core.intervals import Interval, standard_error
+from facespace.core.over_people import Judged
 from facespace.errors import Refused
+from facespace.judge.people import PairPeople
 
 FARS = (1e-2, 1e-3, 1e-4)
+Intervals = Literal["people", "inferred people", "pairs"]
+"""Whom the intervals are for: other people, named by the data or as far as genuine pairs tell, or other pairs."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,8 @@ class RateAtFar:
     achieved_far: float | None = None
     achieved_far_ci95: Interval | None = None
     refused: str | None = None
-    per_fold: tuple[float, ...] | None = None
-    """Of VAL, the rate of each fold."""
+    thresholds: NDArray[np.float64] | None = None
+    """Of VAL those of the folds `(F,)`, of TAR that of all pairs `(1,)`."""
 
     def as_json(self) -> dict[str, Any]:
         """`{"far", "val", "achieved_far", "ci95", "achieved_far_ci95", "refused"}`; null where refused."""
@@ -44,6 +49,8 @@ class Figures:
 
     ties: v.Ties
     """What becomes of a pair exactly at a threshold."""
+    intervals: Intervals
+    judged: Judged
     curve: v.Roc
     folds: v.FoldRates
     accuracy: float
@@ -53,6 +60,7 @@ class Figures:
     val_at_far: tuple[RateAtFar, ...]
     tar_at_far: tuple[RateAtFar, ...]
     eer: float
+    eer_ci95: Interval
     eer_threshold: float
     auc: float
     threshold: float
@@ -70,10 +78,11 @@ class Figures:
             },
             "val_at_far": [rate.as_json() for rate in self.val_at_far],
             "tar_at_far": [rate.as_json() for rate in self.tar_at_far],
-            "eer": {"rate": self.eer, "threshold": _finite(self.eer_threshold)},
+            "eer": {"rate": self.eer, "ci95": self.eer_ci95, "threshold": _finite(self.eer_threshold)},
             "auc": self.auc,
             "threshold": _finite(self.threshold),
             "ties": self.ties,
+            "intervals": self.intervals,
         }
 
 
@@ -83,70 +92,68 @@ def figures_of(
     folds: NDArray[np.int64],
     ties: v.Ties = "accept",
     repeats: int = 1,
+    people: PairPeople | None = None,
 ) -> Figures:
-    """All figures of scores `(P,)`, `same` bool `(P,)` and folds `(P,)`.
+    """All figures of scores `(P,)`, `same` bool `(P,)` and folds `(P,)`; intervals are for other people.
 
-    `repeats` is how often each pair of photos stands among the scores: intervals and refusals count pairs of photos.
+    `people` are those of each pair of photos; without them each counts as of people of its own. `repeats` is how often
+    the list of pairs stands among the scores, in turn: intervals and refusals count pairs of photos.
     """
-    curve = v.roc(scores, same, ties)
-    best = v.over_folds(scores, same, folds, v.best_threshold, ties)
-    eer, eer_threshold = v.equal_error(curve)
+    judged = Judged.of(scores, same, folds, _trials(len(scores), repeats, people), ties)
+    curve, best = judged.curve, judged.best
     return Figures(
         ties=ties,
+        intervals="pairs" if people is None else "people" if people.named else "inferred people",
+        judged=judged,
         curve=curve,
         folds=best,
         accuracy=float(best.accuracy.mean()),
         accuracy_stderr=standard_error(best.accuracy),
-        accuracy_ci95=_over_folds_ci95(best.accuracy, len(scores) // repeats),
-        val_at_far=tuple(_val_at_far(scores, same, folds, ties, repeats, far) for far in FARS),
-        tar_at_far=tuple(_tar_at_far(curve, far, repeats) for far in FARS),
-        eer=eer,
-        eer_threshold=eer_threshold,
+        accuracy_ci95=judged.share(judged.accuracy()).ci95,
+        val_at_far=tuple(_val_at_far(judged, far) for far in FARS),
+        tar_at_far=tuple(_tar_at_far(judged, far) for far in FARS),
+        eer=v.equal_error(curve)[0],
+        eer_ci95=judged.share(judged.equal_error()).ci95,
+        eer_threshold=v.equal_error(curve)[1],
         auc=v.auc(curve),
         threshold=float(np.median(best.thresholds)),
     )
 
 
-def _val_at_far(
-    scores: NDArray[Any], same: NDArray[np.bool_], folds: NDArray[np.int64], ties: v.Ties, repeats: int, far: float
-) -> RateAtFar:
+def _trials(scores: int, repeats: int, people: PairPeople | None) -> Trials:
+    if people is None:
+        return Trials.of(np.tile(np.arange(scores // repeats), repeats), repeats=repeats)
+    return Trials.of(np.tile(people.a, repeats), np.tile(people.b, repeats), repeats)
+
+
+def _val_at_far(judged: Judged, far: float) -> RateAtFar:
     """FaceNet's VAL@FAR: threshold from the other folds, VAL and FAR of the held-out one, mean over folds."""
     try:
-        held = v.over_folds(scores, same, folds, lambda curve: v.at_far(curve, far, repeats).threshold, ties)
+        held = judged.held(far)
     except Refused as refusal:
         return RateAtFar(far, refused=refusal.message)
-    genuine = int(same.sum())
-    return RateAtFar(
-        far,
-        rate=float(held.val.mean()),
-        ci95=_over_folds_ci95(held.val, genuine // repeats),
-        achieved_far=float(held.far.mean()),
-        achieved_far_ci95=_over_folds_ci95(held.far, (len(same) - genuine) // repeats),
-        per_fold=tuple(held.val.tolist()),
-    )
+    return _rate_at_far(judged, far, held.thresholds)
 
 
-def _tar_at_far(curve: v.Roc, far: float, repeats: int) -> RateAtFar:
+def _tar_at_far(judged: Judged, far: float) -> RateAtFar:
     """TAR over all pairs at the threshold whose FAR over all impostor pairs is at most `far`."""
     try:
-        point = v.at_far(curve, far, repeats)
+        point = v.at_far(judged.curve, far, judged.trials.repeats)
     except Refused as refusal:
         return RateAtFar(far, refused=refusal.message)
+    return _rate_at_far(judged, far, np.array([point.threshold]))
+
+
+def _rate_at_far(judged: Judged, far: float, thresholds: NDArray[np.float64]) -> RateAtFar:
+    rates = judged.rates(thresholds)
     return RateAtFar(
         far,
-        rate=point.tar,
-        ci95=wilson(round(point.true_accepts / repeats), point.genuine // repeats),
-        achieved_far=point.far,
-        achieved_far_ci95=clopper_pearson(round(point.false_accepts / repeats), point.impostors // repeats),
+        rate=rates[0].value,
+        ci95=judged.share(judged.moving(far, rates), judged.same).ci95,
+        achieved_far=rates[1].value,
+        achieved_far_ci95=judged.share(rates[1], ~judged.same).ci95,
+        thresholds=thresholds,
     )
-
-
-def _over_folds_ci95(rates: NDArray[np.float64], trials: int) -> Interval:
-    """Student's interval over folds, within 0..1; folds that agree are no certainty: then Wilson's over all pairs."""
-    if np.ptp(rates) == 0:
-        return wilson(round(float(rates[0]) * trials), trials)
-    low, high = t_interval(rates)
-    return max(0.0, low), min(1.0, high)
 
 
 def _finite(value: float) -> float | None:

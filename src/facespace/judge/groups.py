@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facespace.core.clustered import Share, share_over_people
+from facespace.core.dependence import Share, share_over_people
 from facespace.core.intervals import Interval, rule_of_3
 from facespace.core.verification import accepts, at_far
 from facespace.errors import DataError

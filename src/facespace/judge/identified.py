@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facespace.core.clustered import Share
+from facespace.core.dependence import Share
 from facespace.core.galleries import GalleryPoint, HeldOut, Strangers, held_out
 from facespace.core.identification import Identified, Searches, at_fpir, cmc
 from facespace.errors import DataError, Refused

@@ -25,6 +25,7 @@ from facespace.faces.given import GivenFaces
 from facespace.faces.photo import read_photo
 from facespace.judge.environment import describe_environment, peak_memory_bytes
 from facespace.judge.figures import Figures, figures_of
+from facespace.judge.people import PairPeople
 from facespace.judge.pooling import mean_scores, pool
 from facespace.judge.protocols import PairProtocol
 from facespace.models.flipped import group_aware_of
@@ -171,7 +172,7 @@ def run(
     return Evaluation(
         protocol=protocol,
         scores=scores,
-        figures=figures_of(scores, protocol.same, protocol.folds, ties),
+        figures=figures_of(scores, protocol.same, protocol.folds, ties, people=PairPeople.of(protocol)),
         model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
         failures=embedded.failures,
         digest=embedded.digest,

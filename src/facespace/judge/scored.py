@@ -1,7 +1,7 @@
 """Pairs with the scores that a model gave them: what an evaluation leaves behind to be compared with another."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ _HINT = "give the .json that `facespace evaluate --report` writes beside its pag
 
 @dataclass(frozen=True)
 class Scored:
-    """Pairs of `photos`: `first`, `second`, `same`, `folds` as of a `PairProtocol`, and `scores` float32 `(P,)`.
+    """Pairs of `photos`: `labels` to `folds` as of a `PairProtocol`, and `scores` float32 `(P,)`.
 
     A score of -inf means that a photo gave no face. `digest` is that of the photos.
     """
@@ -27,6 +27,7 @@ class Scored:
     protocol: str
     digest: str
     photos: tuple[str, ...]
+    labels: NDArray[np.int64] | None
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     same: NDArray[np.bool_]
@@ -43,6 +44,7 @@ class Scored:
             protocol=pairs.name,
             digest=evaluation.digest,
             photos=pairs.photos,
+            labels=pairs.labels,
             first=pairs.first,
             second=pairs.second,
             same=pairs.same,
@@ -59,10 +61,14 @@ class Scored:
         )
 
     def pairs_as_json(self) -> dict[str, Any]:
-        """`{"photos", "first", "second", "same", "folds", "scores"}`; a score is null where a photo gave no face."""
+        """`{"photos", "labels", "first", "second", "same", "folds", "scores"}`; a score is null for want of a face.
+
+        `labels` are null where the data name nobody.
+        """
         scores = [None if np.isneginf(score) else float(score) for score in self.scores]
         columns = {key: getattr(self, key).tolist() for key in ("first", "second", "same", "folds")}
-        return {"photos": list(self.photos), **columns, "scores": scores}
+        labels = None if self.labels is None else self.labels.tolist()
+        return {"photos": list(self.photos), "labels": labels, **columns, "scores": scores}
 
 
 def read_scored(path: Path) -> Scored:
@@ -73,12 +79,14 @@ def read_scored(path: Path) -> Scored:
         columns = [np.array(pairs[key], dtype=np.int64) for key in ("first", "second", "folds")]
         same = np.array(pairs["same"], dtype=np.bool_)
         scores = np.array([-np.inf if score is None else score for score in pairs["scores"]], dtype=np.float32)
+        labels = pairs.get("labels")
         ties: Ties = "reject" if document["ties"] == "reject" else "accept"
         found = Scored(
             model={key: document["model"][key] for key in ("name", "contract", "dim")},
             protocol=str(document["protocol"]),
             digest=str(document["data"]["digest"]),
             photos=tuple(map(str, pairs["photos"])),
+            labels=None if labels is None else np.array(labels, dtype=np.int64),
             first=columns[0],
             second=columns[1],
             same=same,
@@ -101,29 +109,7 @@ def _check(found: Scored, path: Path) -> None:
     places = np.concatenate((found.first, found.second))
     if places.min() < 0 or places.max() >= len(found.photos):
         raise DataError("a pair names a photo that is not listed", file=path, hint=_HINT)
+    if found.labels is not None and found.labels.shape != (len(found.photos),):
+        raise DataError("its labels are not one for each photo", file=path, hint=_HINT)
     if np.isnan(found.scores).any() or np.isposinf(found.scores).any():
         raise DataError("a score is not a number", file=path, hint=_HINT)
-
-
-def people_of(
-    photos: Sequence[str], first: NDArray[np.int64], second: NDArray[np.int64], same: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], bool]:
-    """The person of each photo int64 `(N,)`, and whether the names say so.
-
-    Where every photo lies in a folder, that is its person's. Otherwise photos of a genuine pair are one person's, and
-    nothing else is known: photos that no such pair joins count as of two people.
-    """
-    folders = [name.rpartition("/")[0] for name in photos]
-    if all(folders):
-        return np.unique(folders, return_inverse=True)[1].astype(np.int64), True
-    root = list(range(len(photos)))
-
-    def find(photo: int) -> int:
-        while root[photo] != photo:
-            root[photo] = root[root[photo]]
-            photo = root[photo]
-        return photo
-
-    for a, b in zip(first[same].tolist(), second[same].tolist(), strict=True):
-        root[find(a)] = find(b)
-    return np.unique([find(photo) for photo in root], return_inverse=True)[1].astype(np.int64), False

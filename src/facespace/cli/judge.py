@@ -56,6 +56,8 @@ def evaluate(
     rank: protocols.Rank = 1,
     distractors: protocols.Distractors = None,
     quality: protocols.QualityOption = protocols.Quality.none,
+    frames: protocols.Frames = 100,
+    average: protocols.AverageOption = protocols.Average.embedding,
     groups: Annotated[
         Path | None,
         typer.Option(help="A CSV of person (or photo) and any other columns, such as age: errors for each group."),
@@ -103,7 +105,7 @@ def evaluate(
     if report:
         check_report(report)
     enrolment = Enrolment(enrol, pick.value, nonmates, rank, seed)
-    asked = protocols.Asked(data, pairs, folds, seed, enrolment, distractors, quality)
+    asked = protocols.Asked(data, pairs, folds, seed, enrolment, distractors, quality, frames, average)
     chosen = protocols.open_protocol(protocol, asked)
     _check(chosen, report=report, compatible_with=compatible_with, ties=ties, threshold=threshold, groups=groups)
     table = read_groups(groups) if groups else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facespace.data.folder import People, open_people
-from facespace.train.plans import NOISE
+from facespace.train.planned.margins import NOISE
 from facespace.train.runlog import read_log
 
 

@@ -11,7 +11,8 @@ from facespace.models.nets.groupface import GroupFace, adopt
 from facespace.models.nets.trunks import build, normalise
 from facespace.train.objective import Objective
 from facespace.train.plan import Run
-from facespace.train.plans import BUDGET, PLANS
+from facespace.train.planned.budget import BUDGET
+from facespace.train.plans import PLANS
 from facespace.train.recipe import Recipe
 
 TRAININGS = {

@@ -1,0 +1,1 @@
+"""The plans of ablations, a file for each system; `train.plans` has them by name."""

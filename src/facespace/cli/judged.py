@@ -14,7 +14,7 @@ def print_evaluation(result: "Reported | CompatibilityEvaluation", measured: "Se
     from facespace.cli.clustering import print_clustering
     from facespace.cli.galleries import print_galleries
     from facespace.cli.identification import print_groups, print_identification
-    from facespace.cli.pairs import print_compatibility, print_pairs
+    from facespace.cli.pairs import print_accuracies, print_compatibility, print_pairs
     from facespace.cli.retrieval import print_retrieval
     from facespace.judge.clustering import ClusteringEvaluation
     from facespace.judge.compatibility import CompatibilityEvaluation
@@ -35,4 +35,5 @@ def print_evaluation(result: "Reported | CompatibilityEvaluation", measured: "Se
             print_compatibility(result)
         case _:
             print_pairs(result)
+            print_accuracies(result)
             print_groups(measured)

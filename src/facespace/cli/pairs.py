@@ -24,6 +24,20 @@ def print_pairs(result: "Evaluation") -> None:
     _say_refused(result.figures)
 
 
+def print_accuracies(result: "Evaluation") -> None:
+    """The accuracy in each group of a set that has groups."""
+    from facespace.judge.page import percent, span
+
+    if not result.accuracies:
+        return
+    typer.echo("\naccuracy by group, each at its own thresholds\n")
+    rows = [
+        (one.group, f"{one.pairs:,}", percent(one.accuracy), span(one.ci95), f"{one.threshold:.4f}")
+        for one in result.accuracies
+    ]
+    shell.show_table(("group", "pairs", "accuracy", "95 % interval", "threshold"), rows)
+
+
 def _say_refused(figures: "Figures") -> None:
     rates = (*figures.tar_at_far, *figures.val_at_far)
     for reason in sorted({rate.refused for rate in rates if rate.refused}):

@@ -14,6 +14,7 @@ from facespace.errors import UsageError
 if TYPE_CHECKING:
     from facespace.judge.clustering import ClusteringProtocol
     from facespace.judge.galleries import GalleryProtocol
+    from facespace.judge.groups import GroupTable
     from facespace.judge.identification import Enrolment, IdentificationProtocol
     from facespace.judge.protocols import PairProtocol
     from facespace.judge.readers.ijb import Kind
@@ -26,6 +27,7 @@ class ProtocolName(StrEnum):
     """What is asked of the model: pairs from a list or made from a folder, or to find the like of every photo."""
 
     lfw = "lfw"
+    lfw_people = "lfw-people"
     pairs = "pairs"
     bin = "bin"
     cfp_ff = "cfp-ff"
@@ -67,13 +69,16 @@ class Average(StrEnum):
 Protocol = Annotated[
     ProtocolName | None,
     typer.Option(
-        help="lfw, rfw and pairs (a CSV) take the list in --pairs. As --data, bin takes a file of InsightFace's; "
+        help="lfw, lfw-people, rfw and pairs (a CSV) take the list in --pairs. As --data, bin takes a .bin file; "
         "cfp-ff and cfp-fp CFP's folder; ijbb and ijbc (pairs), ijbb-1n and ijbc-1n (galleries) that of IJB-B or "
         "IJB-C; ytf YouTube Faces'; tinyface TinyFace's. Of any people, folder makes pairs, retrieval looks for the "
         "like of every photo among all others, identification searches a gallery of some, clustering sorts all."
     ),
 ]
-Pairs = Annotated[Path | None, typer.Option(help="LFW's pairs.txt, RFW's of a group, or a CSV a,b,same[,fold].")]
+Pairs = Annotated[
+    Path | None,
+    typer.Option(help="LFW's pairs.txt or people.txt, RFW's list of a group or folder txts, or a CSV a,b,same[,fold]."),
+]
 Folds = Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")]
 Seed = Annotated[int, typer.Option(help="Which pairs the protocol folder makes, and who is enrolled.")]
 Enrol = Annotated[int, typer.Option(min=1, help="Identification: photos that enrol a person.")]
@@ -159,6 +164,16 @@ def detector_of(chosen: "AnyProtocol", name: DetectorName) -> DetectorName:
     return DetectorName.aligned if templates and templates.faces else name
 
 
+def groups_of(chosen: "AnyProtocol") -> "GroupTable | None":
+    """The groups into which the set itself divides its photos."""
+    from facespace.judge.groups import GroupTable
+    from facespace.judge.protocols import PairProtocol
+
+    if not isinstance(chosen, PairProtocol) or chosen.groups is None:
+        return None
+    return GroupTable("photo", {"group": dict(zip(chosen.photos, chosen.groups, strict=True))})
+
+
 def require_photos(chosen: "AnyProtocol") -> None:
     """UsageError where templates are compared, for what is done with single photos only."""
     if getattr(chosen, "templates", None):
@@ -170,6 +185,13 @@ def _lfw(asked: Asked) -> "AnyProtocol":
 
     assert asked.pairs
     return lfw(asked.pairs, asked.data, asked.folds)
+
+
+def _lfw_people(asked: Asked) -> "AnyProtocol":
+    from facespace.judge.readers.lists import lfw_people
+
+    assert asked.pairs
+    return lfw_people(asked.pairs, asked.data, asked.seed)
 
 
 def _csv(asked: Asked) -> "AnyProtocol":
@@ -261,6 +283,7 @@ _ENROLMENT = frozenset({"--enrol", "--pick", "--nonmates", "--rank", "--distract
 
 PROTOCOLS = {
     ProtocolName.lfw: Row(_lfw, takes=frozenset({"--folds"}), needs=_LIST),
+    ProtocolName.lfw_people: Row(_lfw_people, needs=_LIST),
     ProtocolName.pairs: Row(_csv, needs=_LIST),
     ProtocolName.bin: Row(_bin),
     ProtocolName.cfp_ff: Row(_cfp("FF")),

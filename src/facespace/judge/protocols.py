@@ -51,7 +51,8 @@ class PairProtocol:
     `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `labels`
     int64 `(N,)` say whose each photo is, None where the data name nobody. `read` gives the encoded bytes of a photo by
     name and may be called from several threads. Where there are `templates`, these are compared in the place of photos:
-    `photos` are the names of templates, and `templates` has the photos that are read.
+    `photos` are the names of templates, and `templates` has the photos that are read. `groups` are those of photos,
+    where the set divides them.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PairProtocol:
     folds: NDArray[np.int64]
     read: Callable[[str], bytes]
     templates: Templates | None = None
+    groups: tuple[str, ...] | None = None
 
     @property
     def images(self) -> int:
@@ -156,19 +158,24 @@ def folder(data: Path, seed: int = 0) -> PairProtocol:
     return made_pairs(people.photos, people.read, seed)
 
 
-def made_pairs(photos: Sequence[PhotoRef], read: Callable[[str], bytes], seed: int = 0) -> PairProtocol:
+def made_pairs(
+    photos: Sequence[PhotoRef],
+    read: Callable[[str], bytes],
+    seed: int = 0,
+    dealt_people: Sequence[Sequence[str]] | None = None,
+) -> PairProtocol:
     """Pairs of `photos` in up to ten folds that share no person; the same for the same names and seed.
 
-    In each fold up to 300 genuine pairs, taken in turn from its people so that none outweighs the others, and as many
-    impostor pairs, where the people give so many. Raises `DataError` for fewer than two folds: each needs two people,
-    one of them with two photos.
+    The folds' people are `dealt_people`, or dealt by the seed. In each fold up to 300 genuine pairs, taken in turn from
+    its people so that none outweighs the others, and as many impostor pairs, where the people give so many. Raises
+    `DataError` for fewer than two folds: each needs two people, one of them with two photos.
     """
     of_person: dict[str, list[PhotoRef]] = defaultdict(list)
     for photo in sorted(photos, key=lambda photo: photo.name):
         of_person[photo.person].append(photo)
-    dealt = _deal(of_person, np.random.default_rng([seed, 0]))
+    parts = dealt_people or _deal(of_person, np.random.default_rng([seed, 0]))
     folds = {}
-    for number, names in enumerate(dealt, 1):
+    for number, names in enumerate(parts, 1):
         rng = np.random.default_rng([seed, number])
         groups = [of_person[name] for name in names]
         genuine = _genuine(groups, rng)

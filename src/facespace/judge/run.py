@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,7 @@ from facespace.faces.align import align, aligned_faces
 from facespace.faces.detect import Policy
 from facespace.faces.given import GivenFaces
 from facespace.faces.photo import read_photo
+from facespace.judge.cohorts import GroupAccuracy, accuracies
 from facespace.judge.environment import describe_environment, peak_memory_bytes
 from facespace.judge.figures import Figures, figures_of
 from facespace.judge.people import PairPeople
@@ -124,18 +126,25 @@ class Evaluation:
         """Photos per second from bytes to vectors, all workers together."""
         return self.protocol.images / self.seconds
 
+    @cached_property
+    def accuracies(self) -> tuple[GroupAccuracy, ...]:
+        """The accuracy in each group that the set itself has."""
+        return accuracies(self.protocol, self.scores, self.figures.ties)
+
     def failed_pairs(self, same: bool) -> int:
         """Genuine or impostor pairs that hold a photo without a face."""
         return _failed(self.scores, self.protocol.same == same)
 
     def as_json(self) -> dict[str, Any]:
-        """The document of `evaluate --json`."""
+        """The document of `evaluate --json`; `accuracy_by_group` where the set has groups."""
+        by_group = [one.as_json() for one in self.accuracies]
         return {
             "model": self.model,
             "protocol": self.protocol.name,
             "pairs": len(self.scores),
             "folds": len(self.figures.folds.accuracy),
             **self.figures.as_json(),
+            **({"accuracy_by_group": by_group} if by_group else {}),
             "failures": failures_as_json(self.failures, self.scores, self.protocol.same),
             "speed": {
                 "images_per_s": self.images_per_s,

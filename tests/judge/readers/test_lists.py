@@ -1,4 +1,4 @@
-"""Pairs from `.bin` files, CSVs, CFP's splits and RFW's lists, each on a small set in the same layout."""
+"""Pairs from `.bin` files, CSVs, LFW's people, CFP's splits and RFW's lists, each on a small set in its layout."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from facespace.data.drawn import draw_crop, person
 from facespace.errors import DataError
 from facespace.judge.protocols import PairProtocol
 from facespace.judge.readers.bins import bin_pairs
-from facespace.judge.readers.lists import cfp, csv_pairs, rfw
+from facespace.judge.readers.lists import cfp, csv_pairs, lfw_people, rfw
 from tiny_onnx import save_tiny
 
 PEOPLE, PHOTOS = 6, 3
@@ -213,6 +213,96 @@ def test_the_list_of_an_rfw_group_has_ten_folds_and_no_header(
     listed.write_text("p1\t1\n")
     with pytest.raises(DataError, match="line 1"):
         rfw(listed, tmp_path / "d")
+
+
+GROUPS = ("African", "Asian")
+
+
+@pytest.fixture
+def rfw_folder(tmp_path: Path, faces: dict[tuple[int, int], bytes]) -> Path:
+    """Two groups with a list each; people of both have the same names."""
+    files: dict[str, bytes | str] = {}
+    for at, group in enumerate(GROUPS):
+        mine = {key: face for key, face in faces.items() if (key[0] > 3) == bool(at)}
+        files |= {f"data/{group}/m.{(who - 1) % 3}/m.{(who - 1) % 3}_{i:04d}.jpg": mine[who, i] for who, i in mine}
+        lines = [
+            line
+            for fold in range(10)
+            for line in (f"m.{fold % 3}\t1\t{2 + fold % 2}", f"m.{fold % 3}\t1\tm.{(fold + 1) % 3}\t2")
+        ]
+        files[f"txts/{group}/{group}_pairs.txt"] = "\n".join(lines) + "\n"
+    return write(tmp_path, files)
+
+
+def test_all_groups_of_rfw_are_one_protocol_that_keeps_its_groups(rfw_folder: Path) -> None:
+    together = rfw(rfw_folder / "txts", rfw_folder / "data")
+    parts = [rfw(rfw_folder / f"txts/{g}/{g}_pairs.txt", rfw_folder / "data" / g) for g in GROUPS]
+    assert contents(together) == contents(parts[0]) + contents(parts[1])
+    assert (together.name, together.people) == ("rfw", 6)
+    assert together.groups == tuple(photo.split("/")[0] for photo in together.photos)
+    assert together.labels is not None
+    names = ["/".join(photo.split("/")[:2]) for photo in together.photos]
+    assert len(set(zip(names, together.labels.tolist(), strict=True))) == 6
+    with pytest.raises(DataError, match="1 lists of groups"):
+        rfw(write(rfw_folder / "one", {"txts/Asian/Asian_pairs.txt": "x"}) / "txts", rfw_folder / "data")
+
+
+def test_the_accuracy_of_each_group_is_that_of_the_group_judged_alone(rfw_folder: Path, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "tiny.onnx", card={}, dim=16)
+    asked = ["evaluate", tmp_path / "tiny.onnx", "--protocol", "rfw", "--detector", "aligned", "--quiet"]
+    folders = ["--data", rfw_folder / "data", "--pairs", rfw_folder / "txts"]
+    done = CliRunner().invoke(app, [str(argument) for argument in (*asked, *folders, "--json")])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    rows = {row["group"]: row for row in document["accuracy_by_group"]}
+    assert set(rows) == set(GROUPS)
+    for group in GROUPS:
+        alone = ["--data", rfw_folder / "data" / group, "--pairs", rfw_folder / f"txts/{group}/{group}_pairs.txt"]
+        done = CliRunner().invoke(app, [str(argument) for argument in (*asked, *alone, "--json")])
+        accuracy = json.loads(done.stdout)["accuracy"]
+        assert "accuracy_by_group" not in json.loads(done.stdout)
+        assert (rows[group]["accuracy"], rows[group]["ci95"]) == (accuracy["mean"], accuracy["ci95"])
+    assert {(one["column"], one["error"]) for one in document["groups"]} == {("group", "FNMR"), ("group", "FMR")}
+    printed = CliRunner().invoke(app, [str(argument) for argument in (*asked, *folders)]).stdout
+    for word in ("accuracy by group", "African", "Asian", "FNMR by group", "worst / best"):
+        assert word in printed
+
+
+def test_pairs_of_the_people_of_lfw_are_made_in_its_folds(tmp_path: Path, faces: dict[tuple[int, int], bytes]) -> None:
+    data = folder(tmp_path / "d", faces)
+    listed = write(tmp_path, {"people.txt": "2\n3\np1\t3\np4\t3\np6\t2\n2\np2\t3\np3\t3\n"}) / "people.txt"
+    made = lfw_people(listed, data)
+    of_fold = {1: {"p1", "p4", "p6"}, 2: {"p2", "p3"}}
+    for a, b, same, fold in zip(made.first, made.second, made.same, made.folds, strict=True):
+        people = {made.photos[a].split("/")[0], made.photos[b].split("/")[0]}
+        assert people <= of_fold[int(fold)]
+        assert bool(same) == (len(people) == 1)
+    assert made.name == "lfw-people"
+    assert made.folds[made.same].tolist() == [1] * 9 + [2] * 6  # all pairs within each person
+    again = lfw_people(listed, data, seed=0)
+    np.testing.assert_array_equal(made.first, again.first)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1 is no number"),
+        ("ten\n", "line 1 is no number"),
+        ("2\n1\np1 3\n", "line 4 is no number"),
+        ("2\n1\np1 x\n1\np2 3\n", "line 3 is not: name, number"),
+        ("2\n1\np1 3\n2\np2 3\n", "1 people from line 5 on, where 2"),
+        ("2\n1\np1 3\n1\np1 3\n", "no list of people in folds"),
+        ("2\n1\np1 3\n1\np2 3\np3 3\n", "no list of people in folds"),
+        ("2\n1\np1 3\n1\np9 1\n", "1 of the 2 people of people.txt lack photos, first p9"),
+        ("2\n1\np1 3\n1\np2 4\n", "1 of the 2 people of people.txt lack photos, first p2"),
+    ],
+)
+def test_a_malformed_list_of_people_is_refused(
+    tmp_path: Path, faces: dict[tuple[int, int], bytes], text: str, said: str
+) -> None:
+    listed = write(tmp_path, {"people.txt": text}) / "people.txt"
+    with pytest.raises(DataError, match=said):
+        lfw_people(listed, folder(tmp_path / "d", faces))
 
 
 def test_each_protocol_goes_from_the_command_line_to_its_figures(

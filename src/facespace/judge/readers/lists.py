@@ -1,8 +1,11 @@
-"""Lists of pairs other than LFW's: a CSV of one's own, CFP's splits, and RFW's list for each group."""
+"""Lists other than LFW's pairs: a CSV of one's own, LFW's people, CFP's splits, and RFW's list for each group."""
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError
-from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, dealt, from_names
+from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, dealt, from_names, made_pairs
 
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -38,6 +41,52 @@ def csv_pairs(pairs: Path, data: Path) -> PairProtocol:
     return _protocol("pairs", named, folds, {photo.name: photo for photo in people.photos}, people, pairs)
 
 
+def lfw_people(listed: Path, data: Path, seed: int = 0) -> PairProtocol:
+    """Pairs made of the people of LFW's `people.txt`, in its folds, as its unrestricted protocol allows.
+
+    The list gives the number of folds, then for each the number of its people and a line `name photos` for each of
+    them. Pairs are made as of any folder, by the seed, so figures are not those of `pairs.txt`. Raises DataError that
+    names the line, or where photos are missing.
+    """
+    folds, people = _people(listed), open_people(data)
+    wanted = {name: count for fold in folds for name, count in fold}
+    photos = [photo for photo in people.photos if photo.person in wanted]
+    there = Counter(photo.person for photo in photos)
+    if lacking := sorted(name for name, count in wanted.items() if there[name] < count):
+        what = f"{len(lacking)} of the {len(wanted)} people of {listed.name} lack photos, first {lacking[0]}"
+        raise DataError(what, hint="give the data that belong to the list", file=data)
+    made = made_pairs(photos, people.read, seed, [[name for name, _ in fold] for fold in folds])
+    return replace(made, name="lfw-people")
+
+
+def _people(path: Path) -> list[list[tuple[str, int]]]:
+    """People and how many photos they have, by fold."""
+    lines = [line.split() for line in _text(path).rstrip().splitlines()]
+    at, folds = 1, list[list[tuple[str, int]]]()
+    for _ in range(_count(lines, 0, path)):
+        size = _count(lines, at, path)
+        people = lines[at + 1 : at + 1 + size]
+        for number, fields in enumerate(people, at + 2):
+            if len(fields) != 2 or not re.fullmatch(r"0*[1-9]\d{0,6}", fields[1]):
+                raise DataError(f"line {number} is not: name, number of photos", file=path)
+        if len(people) < size:
+            raise DataError(f"{len(people)} people from line {at + 2} on, where {size} are promised", file=path)
+        folds.append([(name, int(count)) for name, count in people])
+        at += 1 + size
+    names = [name for fold in folds for name, _ in fold]
+    if at != len(lines) or len(set(names)) < len(names) or len(folds) < 2:
+        hint = "two folds or more, each person in one, and nothing after them"
+        raise DataError("no list of people in folds", file=path, hint=hint)
+    return folds
+
+
+def _count(lines: Sequence[Sequence[str]], at: int, path: Path) -> int:
+    fields = lines[at] if at < len(lines) else ()
+    if len(fields) != 1 or not re.fullmatch(r"0*[1-9]\d{0,6}", fields[0]):
+        raise DataError(f"line {at + 1} is no number of folds or of people", file=path)
+    return int(fields[0])
+
+
 def cfp(data: Path, kind: Literal["FF", "FP"]) -> PairProtocol:
     """CFP's ten splits, frontal against frontal or against profile, from its folder with `Data` and `Protocol` inside.
 
@@ -62,9 +111,45 @@ def cfp(data: Path, kind: Literal["FF", "FP"]) -> PairProtocol:
 
 
 def rfw(pairs: Path, data: Path) -> PairProtocol:
+    """RFW: where `pairs` is a list, that group; where it is a folder `group/group_pairs.txt`, all groups together.
+
+    Of all groups `data` holds `group/name/name_0001.jpg`; fold n of all is the fold n of each. The groups are kept, so
+    that figures can be told by group. Wang et al., "Racial Faces in the Wild", ICCV 2019.
+    """
+    if not pairs.is_dir():
+        return rfw_group(pairs, data)
+    lists = sorted(pairs.glob("*/*_pairs.txt"))
+    if len(lists) < 2 or len({path.parent for path in lists}) < len(lists):
+        hint = "give the folder txts of RFW"
+        what = f"{len(lists)} lists of groups, where several group/group_pairs.txt are expected"
+        raise DataError(what, file=pairs, hint=hint)
+    return _together("rfw", {path.parent.name: rfw_group(path, data / path.parent.name) for path in lists})
+
+
+def _together(name: str, groups: dict[str, PairProtocol]) -> PairProtocol:
+    """Protocols of groups as one; photos are named `group/...`, and nobody is in two groups."""
+    parts = list(groups.values())
+    before = np.cumsum([0, *(len(part.photos) for part in parts)])
+    photos = [(group, photo) for group, part in groups.items() for photo in part.photos]
+    people = [f"{group}/{photo.split('/')[0]}" for group, photo in photos]
+    read = {f"{group}/": part.read for group, part in groups.items()}
+    return PairProtocol(
+        name,
+        photos=tuple(f"{group}/{photo}" for group, photo in photos),
+        labels=np.unique(people, return_inverse=True)[1].astype(np.int64),
+        first=np.concatenate([part.first + at for part, at in zip(parts, before[:-1], strict=True)]),
+        second=np.concatenate([part.second + at for part, at in zip(parts, before[:-1], strict=True)]),
+        same=np.concatenate([part.same for part in parts]),
+        folds=np.concatenate([part.folds for part in parts]),
+        read=lambda photo: read[photo[: photo.index("/") + 1]](photo[photo.index("/") + 1 :]),
+        groups=tuple(group for group, _ in photos),
+    )
+
+
+def rfw_group(pairs: Path, data: Path) -> PairProtocol:
     """One group of RFW: its list, lines `name i j` and `name i name j` in ten folds one after the other, no header.
 
-    `data` holds the group's photos, `name/name_0001.jpg`. Wang et al., "Racial Faces in the Wild", ICCV 2019.
+    `data` holds the group's photos, `name/name_0001.jpg`.
     """
     named = [_rfw_pair(line, at, pairs) for at, line in enumerate(_text(pairs).splitlines(), 1) if line.strip()]
     folds = [fold for fold, part in enumerate(np.array_split(np.arange(len(named)), FOLDS), 1) for _ in part]

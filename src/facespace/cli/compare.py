@@ -1,15 +1,16 @@
 """`facespace compare`: two models on the same pairs, and whether the difference is more than chance."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facespace.cli import options, shell
+from facespace.cli import options, protocols, shell
 from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from facespace.judge.compare import Comparison, Gap
+    from facespace.judge.protocols import PairProtocol
 
 
 def register(app: typer.Typer) -> None:
@@ -21,12 +22,18 @@ def compare(
     first: Annotated[str, typer.Argument(help="A model, or the .json beside a report of `evaluate`.")],
     second: Annotated[str, typer.Argument(help="Another, of the same kind.")],
     data: Annotated[Path | None, typer.Option(help="For models: photos, a folder person/photo.jpg or a tar.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="For models: LFW's pairs.txt; else pairs are made.")] = None,
-    folds: Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")] = None,
-    seed: Annotated[int, typer.Option(help="Which pairs are made.")] = 0,
+    protocol: Annotated[
+        protocols.ProtocolName | None, typer.Option(help="For models: one of pairs, as for `evaluate`.")
+    ] = None,
+    pairs: protocols.Pairs = None,
+    folds: protocols.Folds = None,
+    seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes.")] = 0,
     detector: options.DetectorOption = options.DetectorName.yunet,
     detector_weights: options.DetectorWeights = None,
     detector_size: options.DetectorSize = 640,
+    channels: options.ChannelsOption = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     commercial: options.Commercial = False,
@@ -34,40 +41,42 @@ def compare(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Compare two models, pair by pair: the second less the first, with intervals from drawing people.
+    """Compare two models, pair by pair: the second less the first, with intervals over people.
 
-    Given two models, both are judged now; given two documents, they are read.
+    Given two models, both are judged now; given two documents, they are read. --channels, --mean and --std state the
+    preprocessing of the model that has no card, or of both where both have none.
     """
     from facespace.judge.compare import compare as compared
     from facespace.judge.compare import write_comparison
     from facespace.judge.page import check_report
-    from facespace.judge.protocols import folder, lfw
     from facespace.judge.run import run
     from facespace.judge.scored import Scored, read_scored
 
-    documents = [name.endswith(".json") for name in (first, second)]
     if report:
         check_report(report)
+    stated = {"channels": channels, "mean": mean, "std": std}
+    documents = [name.endswith(".json") for name in (first, second)]
     if any(documents):
-        if not all(documents) or data or pairs or folds:
+        given = (data, protocol, pairs, folds, *stated.values())
+        if not all(documents) or any(value is not None for value in given):
             hint = "two .json documents alone, or two models with --data"
-            raise UsageError("a document of scores is compared with another, without --data", hint=hint)
+            raise UsageError("a document of scores is compared with another, and with no photos or models", hint=hint)
         result = compared(read_scored(Path(first)), read_scored(Path(second)))
     else:
-        if data is None:
-            raise UsageError("two models need photos to be compared on", hint="add --data FOLDER")
-        if folds and not pairs:
-            raise UsageError("--folds belong to a list of pairs", hint="add --pairs pairs.txt, or leave it out")
-        protocol = lfw(pairs, data, folds) if pairs else folder(data, seed)
+        chosen = _pairs(data, protocol, pairs, folds, seed)
+        preprocessing = _preprocessing((first, second), stated)
+        detector = protocols.detector_of(chosen, detector)
         finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
+        models = [
+            options.open_embedder(name, threads=1, device=device, commercial=commercial, **said)
+            for name, said in zip((first, second), preprocessing, strict=True)
+        ]
         judged: list[Scored] = []
-        for name in (first, second):
-            embedder = options.open_embedder(
-                name, threads=1, device=device, channels=None, mean=None, std=None, commercial=commercial
-            )
-            with shell.progress(name, quiet=quiet) as progress:
-                evaluation = run(protocol, embedder, finder, threads=threads, device=device, progress=progress)
-            judged.append(Scored.of(evaluation))
+        for embedder in models:
+            with shell.progress(embedder.name, quiet=quiet) as progress:
+                judged.append(
+                    Scored.of(run(chosen, embedder, finder, threads=threads, device=device, progress=progress))
+                )
         result = compared(judged[0], judged[1])
     if report:
         write_comparison(result, report)
@@ -75,6 +84,33 @@ def compare(
         shell.print_json(result.as_json())
     else:
         _print(result)
+
+
+def _pairs(
+    data: Path | None, name: protocols.ProtocolName | None, pairs: Path | None, folds: str | None, seed: int
+) -> "PairProtocol":
+    """The pairs that both models are judged on."""
+    from facespace.judge.identification import Enrolment
+    from facespace.judge.protocols import PairProtocol
+
+    if data is None:
+        raise UsageError("two models need photos to be compared on", hint="add --data FOLDER")
+    chosen = protocols.open_protocol(name, protocols.Asked(data, pairs, folds, seed, Enrolment(seed=seed), None))
+    if not isinstance(chosen, PairProtocol):
+        raise UsageError(f"models are compared by pairs, and {chosen.name} has none", hint="--protocol folder, or lfw")
+    return chosen
+
+
+def _preprocessing(names: tuple[str, str], stated: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is stated, for each model without a card; for the others nothing."""
+    from facespace.models.card import card_path
+    from facespace.models.shelf import find_weights
+
+    carded = [card_path(find_weights(name)).is_file() for name in names]
+    if all(carded) and any(value is not None for value in stated.values()):
+        hint = "leave out --channels, --mean and --std, which speak of a model without a card"
+        raise UsageError("both models have a card, which states their preprocessing", hint=hint)
+    return [dict.fromkeys(stated) if card else stated for card in carded]
 
 
 def _print(result: "Comparison") -> None:

@@ -1,0 +1,60 @@
+"""`facespace compare`: which model a stated preprocessing speaks of, and what is refused in words."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from facespace.cli import app
+from facespace.data.drawn import write_people
+from tiny_onnx import save_tiny
+
+STATED = ("--channels", "bgr", "--mean", "100", "--std", "60")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn people, two models with a card and two without."""
+    root = tmp_path_factory.mktemp("made")
+    write_people(root / "people", people=6, photos=3)
+    for seed, name in enumerate(("carded", "other", "bare", "naked")):
+        save_tiny(root / f"{name}.onnx", card={"commercial": False} if seed < 2 else None, dim=8, seed=seed)
+    return root
+
+
+def call(made: Path, verb: str, *words: str) -> tuple[int, dict]:
+    names = [str(made / word) if word.endswith((".onnx", ".json", ".html")) else word for word in words]
+    given = [] if "--no-data" in names else ["--data", str(made / "people"), "--detector", "aligned"]
+    done = CliRunner().invoke(app, [verb, *(n for n in names if n != "--no-data"), *given, "--quiet", "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_what_is_stated_speaks_of_the_model_without_a_card(made: Path) -> None:
+    """Each figure is that of the model judged alone."""
+    status, both = call(made, "compare", "carded.onnx", "bare.onnx", *STATED)
+    assert status == 0
+    alone = [call(made, "evaluate", "carded.onnx")[1], call(made, "evaluate", "bare.onnx", *STATED)[1]]
+    assert [model["contract"] for model in both["models"]] == [one["model"]["contract"] for one in alone]
+    assert [model["accuracy"]["mean"] for model in both["models"]] == [one["accuracy"]["mean"] for one in alone]
+    assert call(made, "compare", "bare.onnx", "naked.onnx", *STATED)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("carded.onnx", "other.onnx", *STATED), 2, "both models have a card"),
+        (("carded.onnx", "bare.onnx"), 4, "card"),
+        (("a.json", "b.json", "--no-data", *STATED), 2, "with no photos or models"),
+        (("carded.onnx", "other.onnx", "--no-data"), 2, "need photos"),
+        (("carded.onnx", "other.onnx", "--protocol", "clustering"), 2, "clustering has none"),
+        (("carded.onnx", "other.onnx", "--protocol", "lfw"), 2, "needs --pairs"),
+        (("carded.onnx", "absent.onnx"), 4, "no .onnx"),
+        (("carded.onnx", "other.onnx", "--report", "absent/c.html"), 2, "no folder"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(made: Path, words: tuple[str, ...], status: int, says: str) -> None:
+    got, document = call(made, "compare", *words)
+    assert says in document["error"]["message"]
+    assert document["error"]["hint"]
+    assert got == status

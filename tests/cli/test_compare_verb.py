@@ -50,7 +50,7 @@ def test_what_is_stated_speaks_of_the_model_without_a_card(made: Path) -> None:
         (("carded.onnx", "other.onnx", "--protocol", "clustering"), 2, "clustering has none"),
         (("carded.onnx", "other.onnx", "--protocol", "lfw"), 2, "needs --pairs"),
         (("carded.onnx", "absent.onnx"), 4, "no .onnx"),
-        (("carded.onnx", "other.onnx", "--report", "absent/c.html"), 2, "no folder"),
+        (("carded.onnx", "other.onnx", "--report", "absent/c.html"), 2, "no report can be written"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(made: Path, words: tuple[str, ...], status: int, says: str) -> None:

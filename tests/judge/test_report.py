@@ -209,10 +209,16 @@ def test_a_page_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
         ("r.JSON", "page of HTML"),
         ("folder.html", "is a folder"),
         ("r.html", "is a folder"),
-        ("absent/r.html", "no folder"),
+        ("absent/r.html", "no report can be written"),
+        (".", "is a folder"),
     ):
         with pytest.raises(UsageError, match=says) as refused:
             check_report(tmp_path / path)
         assert refused.value.hint
+    with pytest.raises(UsageError, match="is a folder"):
+        check_report(Path())
+    (tmp_path / "kept.html").write_text("an older report")
+    check_report(tmp_path / "kept.html")
     check_report(tmp_path / "good.html")
-    assert not (tmp_path / "good.html").exists()
+    assert (tmp_path / "kept.html").read_text() == "an older report"
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.html", "r.json", "kept.html"}

@@ -148,7 +148,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=path) from error
+        hint = "give a CSV file such as person,age,sex"
+        raise DataError(f"cannot be read ({error.strerror})", file=path, hint=hint) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"not a CSV file in UTF-8 ({error})", file=path) from error
     if not rows:

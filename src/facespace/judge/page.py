@@ -1,7 +1,6 @@
 """What all pages share: how they are made, how numbers stand in them, where they may be written."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,15 +33,17 @@ def check_report(path: Path) -> None:
     """UsageError, before any work is done, for a page that could not be written, or is named as its own document."""
     if path.suffix.lower() == ".json":
         raise UsageError("a report is a page of HTML, its JSON lies beside it", file=path, hint="--report report.html")
-    for file in (path, path.with_suffix(".json")):
+    for file in (path, path.parent / f"{path.stem}.json"):
         if file.is_dir():
             raise UsageError("is a folder, and a report is a file", file=file, hint=f"--report {path / 'report.html'}")
-        if file.exists() and not os.access(file, os.W_OK):
-            raise UsageError("may not be written", file=file, hint="choose another name, or change its rights")
-    if not path.parent.is_dir():
-        raise UsageError("there is no folder for the report", file=path.parent, hint="make the folder first")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError("no report may be written into this folder", file=path.parent, hint="choose another folder")
+        there = file.exists()
+        try:
+            file.open("ab").close()  # rights alone do not tell whether the system takes a file
+        except OSError as error:
+            hint = "name a file in a folder that exists and may be written to"
+            raise UsageError(f"no report can be written here ({error.strerror})", file=file, hint=hint) from error
+        if not there:
+            file.unlink()
 
 
 def templates() -> Environment:

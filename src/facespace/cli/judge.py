@@ -152,6 +152,8 @@ def _check(
         raise UsageError("a report shows one model, not two", hint="leave out --report; --json holds it all")
     if compatible_with:
         protocols.require_photos(chosen)
+    if report:
+        protocols.require_few(chosen)
     if ties is Ties.reject and not isinstance(chosen, PairProtocol):
         raise UsageError("no pairs, so no ties at their threshold", hint="leave out --ties")
     if threshold is not None and not isinstance(chosen, ClusteringProtocol):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     AnyProtocol = PairProtocol | RetrievalProtocol | ClusteringProtocol | IdentificationProtocol | GalleryProtocol
 
 
+MOST_PAIRS = 1_000_000
+"""In a report."""
+
+
 class ProtocolName(StrEnum):
     """What is asked of the model: pairs from a list or made from a folder, or to find the like of every photo."""
 
@@ -172,6 +176,16 @@ def groups_of(chosen: "AnyProtocol") -> "GroupTable | None":
     if not isinstance(chosen, PairProtocol) or chosen.groups is None:
         return None
     return GroupTable("photo", {"group": dict(zip(chosen.photos, chosen.groups, strict=True))})
+
+
+def require_few(chosen: "AnyProtocol") -> None:
+    """UsageError where a report, which keeps the score of every pair, would be too large."""
+    from facespace.judge.protocols import PairProtocol
+
+    pairs = len(chosen.same) if isinstance(chosen, PairProtocol) else 0
+    if pairs > MOST_PAIRS:
+        what = f"a report keeps the score of every pair, and {pairs:,} are more than {MOST_PAIRS:,}"
+        raise UsageError(what, hint="leave out --report; --json holds all figures")
 
 
 def require_photos(chosen: "AnyProtocol") -> None:

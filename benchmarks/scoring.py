@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facespace.core.scores import pair_scores
-from facespace.core.verification import at_far, auc, best_threshold, over_folds, roc
+from facespace.core.verification import at_far, auc, best_over_folds, over_folds, roc
 from facespace.judge.environment import describe_environment
 
 Result = TypeVar("Result")
 FOLDS, PAIRS = 10, 6000
+ROUNDS = 5
 DIM = 512
 GENUINE = 19_557  # of the 15,658,489 pairs of IJB-C 1:1
 
@@ -52,9 +53,13 @@ def folds() -> dict[str, object]:
     fold = np.repeat(np.arange(FOLDS), PAIRS // FOLDS)
     cosines = np.clip(rng.normal(np.where(same, 0.55, 0.02), np.where(same, 0.13, 0.08)), -1, 1)
     distances = 2 - 2 * cosines
-    ours_s, ours = best_of(lambda: over_folds(cosines, same, fold, best_threshold), 20)
+    rounds = []
+    for _ in range(ROUNDS):  # in turn, so that what else the machine does meets both
+        ours_s, ours = best_of(lambda: best_over_folds(cosines, same, fold), 50)
+        usual_s, (usual, _) = best_of(lambda: usual_accuracy(distances, same, fold, np.arange(0, 4, 0.01)), 2)
+        rounds.append((usual_s, ours_s))
+    usual_s, ours_s = (min(times) for times in zip(*rounds, strict=True))
     our_tar_s, _ = best_of(lambda: over_folds(cosines, same, fold, lambda curve: at_far(curve, 1e-3).threshold), 20)
-    usual_s, (usual, _) = best_of(lambda: usual_accuracy(distances, same, fold, np.arange(0, 4, 0.01)), 3)
     tar_s, _ = best_of(lambda: usual_tar(distances, same, fold, np.arange(0, 4, 0.001)), 1)
     # Every threshold, as ours, but chosen by the usual loops: what is left is the grid alone.
     # With < on the next greater distance they accept what >= on the score does; of equally good ones the strictest.
@@ -68,6 +73,7 @@ def folds() -> dict[str, object]:
         "usual_tar_ms": 1e3 * tar_s,
         "times_faster": (usual_s + tar_s) / (ours_s + our_tar_s),
         "times_faster_accuracy_alone": usual_s / ours_s,
+        "times_faster_accuracy_alone_by_round": [usual / ours for usual, ours in rounds],
         "accuracy": float(ours.accuracy.mean()),
         "accuracy_usual": float(usual.mean()),
         "accuracy_difference_by_fold": (ours.accuracy - usual).tolist(),

@@ -89,6 +89,13 @@ def test_tar_at_far_takes_the_most_that_keeps_the_far_or_refuses(
 def test_a_fold_never_sees_its_own_threshold(sample: tuple[list[float], list[bool], list[int]]) -> None:
     scores, same, folds = sample
     got = v.over_folds(scores, same, folds, v.best_threshold)
+    for ties in ("accept", "reject"):
+        slow, fast = (
+            v.over_folds(scores, same, folds, v.best_threshold, ties),
+            v.best_over_folds(scores, same, folds, ties),
+        )
+        for name in vars(slow):
+            np.testing.assert_array_equal(getattr(slow, name), getattr(fast, name))
     for fold in range(3):
         others = [i for i, f in enumerate(folds) if f != fold]
         held = [i for i, f in enumerate(folds) if f == fold]
@@ -232,6 +239,10 @@ def test_one_kind_of_pair_or_one_fold_is_not_enough() -> None:
         v.roc([0.1, 0.2], [True, True])
     with pytest.raises(DataError, match="two folds"):
         v.over_folds([0.1, 0.2], [True, False], [0, 0], v.best_threshold)
+    with pytest.raises(DataError, match="two folds"):
+        v.best_over_folds([0.1, 0.2], [True, False], [7, 7])
+    with pytest.raises(DataError, match="both kinds"):
+        v.best_over_folds([0.1, 0.2, 0.3, 0.2, 0.1], [True, False, True, True, False], [0, 0, 1, 2, 2])
     with pytest.raises(DataError, match="a fold lacks"):
         v.over_folds([0.1, 0.2, 0.3, 0.2, 0.1], [True, False, True, True, False], [0, 0, 1, 2, 2], v.best_threshold)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facespace.core.intervals import Interval, clopper_pearson_share, require_30, t_quantile
-from facespace.core.verification import OperatingPoint, Roc, accepts, at_far, roc
+from facespace.core.verification import OperatingPoint, Roc, accepts, at_far, numbered, roc
 from facespace.errors import DataError
 
 Ids = NDArray[np.int64]
@@ -47,7 +47,7 @@ class Trials:
         """Trials of the people `a` `(P,)`, or `a` and `b`, named by numbers or strings."""
         one = np.asarray(a)
         both = one if b is None else np.concatenate((one, np.asarray(b)))
-        people, numbers = _numbered(both)
+        people, numbers = numbered(both)
         return cls(numbers[: one.size], numbers[-one.size :], people, repeats)
 
     def only(self, kept: NDArray[np.bool_]) -> "Trials":
@@ -74,15 +74,6 @@ class Trials:
         two = np.flatnonzero(self.first != self.second)
         low, high = np.minimum(self.first[two], self.second[two]), np.maximum(self.first[two], self.second[two])
         return two, np.unique(low * self.people + high, return_inverse=True)[1]
-
-
-def _numbered(names: NDArray[Any]) -> tuple[int, Ids]:
-    """How many names there are, and names `(T,)` as numbers from 0; those that are small numbers without sorting."""
-    if names.size and np.issubdtype(names.dtype, np.integer) and names.min() >= 0 and names.max() < 2 * names.size:
-        places = np.cumsum(np.bincount(names) > 0)
-        return int(places[-1]), places[names] - 1
-    found, numbers = np.unique(names, return_inverse=True)
-    return found.size, numbers
 
 
 def people_variance(influence: ArrayLike, a: ArrayLike, b: ArrayLike | None = None) -> float:

@@ -7,8 +7,8 @@ people (see `dependence`). A threshold that other pairs chose moves with these:
 - a TAR at a FAR moves by the slope of the ROC for each false accept that chance adds;
 - the equal error rate lies where both rates meet, and each counts by how steep the other is.
 
-Slopes are those of straight lines over the stretch of the curve in which chance moves the threshold, 1.96 standard
-errors to either side. Nothing is drawn: the time grows with the pairs alone.
+Slopes are those of straight lines over the stretch of the curve in which chance moves the threshold. Nothing is drawn:
+the time grows with the pairs alone.
 """
 
 import math
@@ -24,6 +24,9 @@ from facespace.core.dependence import Floats, Ids, Share, Trials, Z, interval_of
 from facespace.core.intervals import Interval, incomplete_beta, t_quantile
 
 Flags = NDArray[np.bool_]
+STRETCH = 1.2
+"""Standard errors of the FAR to either side over which the ROC's slope is taken for one TAR: more made its intervals
+cover more than 97 % of simulated sets, fewer less than 93 % where a handful of false accepts decide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class Judged:
     @classmethod
     def of(cls, scores: NDArray[Any], same: ArrayLike, folds: ArrayLike, trials: Trials, ties: v.Ties) -> "Judged":
         """Folds of any names."""
-        return cls(scores, np.asarray(same, np.bool_), np.unique(folds, return_inverse=True)[1], trials, ties)
+        return cls(scores, np.asarray(same, np.bool_), v.numbered(np.asarray(folds))[1], trials, ties)
 
     @cached_property
     def curve(self) -> v.Roc:
@@ -63,7 +66,7 @@ class Judged:
     @cached_property
     def best(self) -> v.FoldRates:
         """Each fold at the threshold that is most accurate on the others."""
-        return v.over_folds(self.scores, self.same, self.folds, v.best_threshold, self.ties)
+        return v.best_over_folds(self.scores, self.same, self.folds, self.ties)
 
     def held(self, far: float) -> v.FoldRates:
         """Each fold at the threshold that has at most this FAR on the others; Refused as `at_far`."""
@@ -91,18 +94,18 @@ class Judged:
     def moving(self, far: float, rates: tuple[Estimate, Estimate], compared: bool = False) -> Estimate:
         """The TAR of `rates` where chance moves its threshold, so that the FAR stays what it is.
 
-        The slope is that of a chord over the false accept rates that chance gives. Few false accepts make a TAR
-        lopsided, which a chord down to none of them allows for. Where two models are `compared` that cancels, and the
-        chord over the logarithm of the rate is closer.
+        The slope is that of a chord over false accept rates that chance gives. Few false accepts make a TAR lopsided,
+        which a chord down to none of them allows for. Where two models are `compared` that cancels, and the chord over
+        the logarithm of the rate is closer.
         """
         curve, (tar, achieved) = self.curve, rates
         pairs = curve.impostors / self.trials.repeats
-        spread = Z * math.sqrt(max(self.trials.variance(achieved.influence), far * (1 - far) / pairs))
+        error = math.sqrt(max(self.trials.variance(achieved.influence), far * (1 - far) / pairs))
         if compared:
-            low, high = (within(curve, max(1 / pairs, far * math.exp(side / far))) for side in (-spread, spread))
+            low, high = (within(curve, max(1 / pairs, far * math.exp(side * error / far))) for side in (-Z, Z))
             run = far * math.log(high.far / low.far) if low.far else 0.0
         else:
-            low, high = within(curve, far - spread), within(curve, far + spread)
+            low, high = (within(curve, far + side * error) for side in (-STRETCH, STRETCH))
             run = high.far - low.far
         slope = (high.tar - low.tar) / run if run > 0 else 0.0
         return Estimate(tar.value, tar.influence - slope * achieved.influence)

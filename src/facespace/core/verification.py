@@ -92,17 +92,14 @@ def roc(scores: ArrayLike, same: ArrayLike, ties: Ties = "accept") -> Roc:
     Raises `DataError` where one of the two kinds is missing, or a score is NaN or +inf.
     """
     scores, same = _checked(scores, same)
-    genuine, impostors = np.sort(scores[same]), np.sort(scores[~same])  # values alone sort 20 times faster than pairs
-    _require_both(genuine.size, impostors.size)
-    found = np.unique(scores)[::-1]
-    thresholds = np.concatenate(([np.inf], found[np.isfinite(found)])).astype(scores.dtype, copy=False)
-    return Roc(
-        _named(thresholds.astype(np.float64), ties),
-        _accepted(genuine, thresholds),
-        _accepted(impostors, thresholds),
-        genuine.size,
-        impostors.size,
-    )
+    every, genuine = np.sort(scores), np.sort(scores[same])  # values alone sort 20 times faster than pairs
+    _require_both(genuine.size, every.size - genuine.size)
+    first = np.flatnonzero(np.append(True, every[1:] != every[:-1]) & np.isfinite(every))[::-1]  # of each run of equals
+    thresholds = np.append(np.array(np.inf, scores.dtype), every[first])
+    true_accepts = genuine.size - np.searchsorted(genuine, thresholds, side="left")
+    false_accepts = np.append(0, every.size - first) - true_accepts
+    named = _named(thresholds.astype(np.float64), ties)
+    return Roc(named, true_accepts, false_accepts, genuine.size, every.size - genuine.size)
 
 
 def _checked(scores: ArrayLike, same: ArrayLike) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -122,10 +119,6 @@ def _named(thresholds: Floats, ties: Ties) -> Floats:
     if ties not in get_args(Ties):
         raise UsageError(f"ties = {ties!r} is unknown", hint="accept or reject")
     return thresholds if ties == "accept" else np.append(thresholds[1:], -np.inf)
-
-
-def _accepted(ascending: NDArray[Any], thresholds: NDArray[Any]) -> Counts:
-    return ascending.size - np.searchsorted(ascending, thresholds, side="left")
 
 
 def best_threshold(curve: Roc) -> float:
@@ -221,6 +214,48 @@ def over_folds(
         raise DataError("a threshold is chosen on the other folds: at least two folds are needed")
     rates = [_held_out(scores, same, folds == name, choose, ties) for name in names]
     return FoldRates(*np.array(rates, dtype=np.float64).T)
+
+
+def numbered(names: NDArray[Any]) -> tuple[int, Counts]:
+    """How many names there are, and names `(P,)` as numbers from 0, in their order; small numbers without sorting."""
+    if names.size and np.issubdtype(names.dtype, np.integer) and names.min() >= 0 and names.max() < 2 * names.size:
+        places = np.cumsum(np.bincount(names) > 0)
+        return int(places[-1]), places[names] - 1
+    found, numbers = np.unique(names, return_inverse=True)
+    return found.size, numbers
+
+
+def best_over_folds(scores: ArrayLike, same: ArrayLike, folds: ArrayLike, ties: Ties = "accept") -> FoldRates:
+    """`over_folds` with `best_threshold`, six times as fast: no curve is built where only its best point is asked."""
+    scores, same = _checked(scores, same)
+    order = np.argsort(scores)[::-1]
+    scores, same, fold = scores[order], same[order], np.asarray(folds)[order]
+    names, fold = numbered(fold)
+    if names < 2:
+        raise DataError("a threshold is chosen on the other folds: at least two folds are needed")
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True) & np.isfinite(scores))  # of runs of equal scores
+    gain = np.where(same, np.int8(1), np.int8(-1))  # of accepting a pair
+    thresholds = np.array([_best_of_others(scores, gain, fold != name, last, ties) for name in range(names)])
+    accepted = accepts(scores, thresholds[fold], ties)
+    genuine, pairs = np.bincount(fold[same], minlength=names), np.bincount(fold)
+    if not (genuine.all() and (pairs - genuine).all()):
+        raise DataError("a fold lacks genuine or impostor pairs: both kinds are needed in each")
+    true, every = np.bincount(fold[accepted & same], minlength=names), np.bincount(fold[accepted], minlength=names)
+    false, impostors = every - true, pairs - genuine
+    return FoldRates(thresholds, (true + impostors - false) / pairs, true / genuine, false / impostors)
+
+
+def _best_of_others(
+    falling: NDArray[Any], gain: NDArray[np.int8], others: NDArray[np.bool_], last: Counts, ties: Ties
+) -> float:
+    """The best threshold on some of the pairs, `last` those that end a run of equal scores."""
+    right = np.cumsum(gain * others, dtype=np.int32)[last]
+    at = int(right.argmax()) if right.size else 0  # the first, which accepts fewest: a score of the others
+    accepted = int(last[at]) + 1 if right.size and right[at] > 0 else 0
+    if ties == "accept":
+        return float(falling[accepted - 1]) if accepted else np.inf
+    below = others[accepted:]
+    return float(falling[accepted + int(below.argmax())]) if below.any() else -np.inf
 
 
 def _held_out(

@@ -88,7 +88,7 @@ def found(setting: str) -> Setting:
         return Setting(inspect.signature(what).parameters[parameter].default, listed(kinds.get(parameter)))
     owner, name = setting.split(".")
     if name.isupper() or name[-1].isdigit():
-        (module,) = (module for key, module in modules().items() if key.endswith("." + owner))
+        (module,) = (room for key, room in modules().items() if key.endswith("." + owner) and name in vars(room))
         return Setting(vars(module)[name], ())
     (field,) = (field for field in dataclasses.fields(named(owner)) if field.name == name)
     default = STATED if field.default is dataclasses.MISSING else field.default

@@ -101,7 +101,7 @@ def open_people(path: str | Path) -> People:
         packed = Records(root) if root.suffix == ".rec" else Tar(root)
         names, read = packed.names, packed.read
     else:
-        raise DataError("no such folder or tar", file=root)
+        raise DataError("no such folder or tar", file=root, hint="a folder person/photo.jpg, a tar of one, or a .rec")
     photos = [name for name in names if _is_photo(name)]
     wrapper = _wrapper(photos)
     refs = sorted(

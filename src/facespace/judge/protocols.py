@@ -116,7 +116,8 @@ def read_lfw_pairs(path: Path) -> list[list[NamedPair]]:
     try:
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"no readable list of pairs ({error})", file=path) from error
+        why = error.strerror if isinstance(error, OSError) else "not text"
+        raise DataError(f"no readable list of pairs ({why})", hint="LFW's pairs.txt", file=path) from error
     header = lines[0].split() if lines else []
     if len(header) not in (1, 2) or not all(re.fullmatch(r"0*[1-9]\d{0,6}", field) for field in header):
         raise DataError("line 1 is no header", hint="expected folds and pairs per fold, such as 10 300", file=path)

@@ -49,10 +49,11 @@ class PairPeople:
     @classmethod
     def of(cls, pairs: Pairs) -> "PairPeople":
         """By the labels; without them photos of a genuine pair are one person's, and others count as of two people."""
-        labels = joined(len(pairs.photos), pairs.first[pairs.same], pairs.second[pairs.same])
-        if pairs.labels is not None:
-            labels = pairs.labels
-        return cls(labels[pairs.first], labels[pairs.second], pairs.labels is not None)
+        named = pairs.labels
+        labels = (
+            _joined(len(pairs.photos), pairs.first[pairs.same], pairs.second[pairs.same]) if named is None else named
+        )
+        return cls(labels[pairs.first], labels[pairs.second], named is not None)
 
     @property
     def count(self) -> int:
@@ -60,7 +61,7 @@ class PairPeople:
         return np.unique(np.concatenate((self.a, self.b))).size
 
 
-def joined(photos: int, first: Ids, second: Ids) -> Ids:
+def _joined(photos: int, first: Ids, second: Ids) -> Ids:
     """Numbers of the groups `(N,)` into which couples of photos `first` and `second` `(G,)` join all of them."""
     root = list(range(photos))
 

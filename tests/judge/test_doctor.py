@@ -268,7 +268,6 @@ def test_a_grid_is_as_square_as_can_be() -> None:
     sheet = grid(faces)
     assert sheet.shape == (4, 4, 3)
     assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (0, 2), (2, 0), (2, 2))] == [10, 20, 30, 255]
-    assert grid(faces, 3).shape == (2, 6, 3)
 
 
 @pytest.mark.parametrize("name", ["Bush, José W.", "jose_w_bush", "x/W  BUSH  jose"])

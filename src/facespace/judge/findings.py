@@ -82,10 +82,10 @@ def cases(diagnosis: Diagnosis, people: People, detector: Detector, policy: Poli
     """The findings as cases of a contact sheet; of corrupt photos there is nothing to see."""
     return [
         Case(
-            f"{f.kind}: {f.person}" + (f" and {f.other}" if f.other else ""),
+            f"{f.kind.replace('_', ' ')}: {f.person}" + (f" and {f.other}" if f.other else ""),
             f"{f.why}; sure {f.sure:.2f}; {f.act}: {', '.join(f.photos[:SHOWN])}",
             (
-                Side("this", faces_of(people, f.photos, detector, policy)),
+                Side(f"this, under {f.person}", faces_of(people, f.photos, detector, policy)),
                 Side(f"beside {f.other or f.person}", faces_of(people, f.beside, detector, policy)),
             ),
         )

@@ -24,12 +24,13 @@ body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.45 sy
 main { max-width: 1040px; margin: 0 auto; padding: 24px 16px 48px; }
 h1 { font-size: 1.5rem; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 0 0 4px; overflow-wrap: anywhere; }
-p { margin: 0 0 8px; color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }
+p { margin: 0; color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px;
   margin: 14px 0; }
-.sides { display: flex; flex-wrap: wrap; gap: 12px 28px; }
+.sides { margin-top: 8px; display: flex; flex-wrap: wrap; gap: 12px 28px; }
 figure { margin: 0; min-width: 0; }
-figure img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
+.faces { display: flex; flex-wrap: wrap; gap: 3px; }
+.faces img { display: block; width: min(112px, 26vw); height: auto; border-radius: 4px; }
 figcaption { color: var(--soft); font-size: .8rem; padding-bottom: 4px; overflow-wrap: anywhere; }
 """
 
@@ -51,9 +52,9 @@ class Case:
     sides: Sequence[Side]
 
 
-def grid(faces: Sequence[Picture], columns: int | None = None) -> Picture:
-    """At least one face row by row, on a grid as square as can be unless it has `columns`; empty places are white."""
-    columns = columns or math.ceil(math.sqrt(len(faces)))
+def grid(faces: Sequence[Picture]) -> Picture:
+    """At least one face row by row, on a grid as square as can be; empty places are white."""
+    columns = math.ceil(math.sqrt(len(faces)))
     rows, side = math.ceil(len(faces) / columns), faces[0].shape[0]
     sheet = np.full((rows, columns, side, side, 3), 255, np.uint8)
     for place, face in enumerate(faces):
@@ -79,13 +80,17 @@ def page(title: str, about: str, cases: Sequence[Case]) -> str:
 
 def _section(case: Case) -> str:
     sides = "\n".join(_figure(side) for side in case.sides if side.faces)
-    title, why = html.escape(case.title), html.escape(case.why)
-    return f'<section>\n<h2>{title}</h2>\n<p>{why}</p>\n<div class="sides">\n{sides}\n</div>\n</section>'
+    shown = f'\n<div class="sides">\n{sides}\n</div>' if sides else ""
+    return f"<section>\n<h2>{html.escape(case.title)}</h2>\n<p>{html.escape(case.why)}</p>{shown}\n</section>"
 
 
 def _figure(side: Side) -> str:
-    shown = grid(side.faces, min(len(side.faces), SHOWN))
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    source = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
     caption = html.escape(side.caption)
-    return f'<figure><figcaption>{caption}</figcaption><img src="{source}" alt="{caption}"></figure>'
+    faces = "".join(f'<img src="{_jpeg(face)}" alt="{caption}">' for face in side.faces)
+    return f'<figure><figcaption>{caption}</figcaption><div class="faces">{faces}</div></figure>'
+
+
+def _jpeg(face: Picture) -> str:
+    """A picture RGB as an address that holds it."""
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(face, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -150,18 +150,20 @@ def test_a_rate_that_the_card_does_not_state_is_refused(tmp_path: Path) -> None:
         decision_point(embedder, threshold=0.3, fmr=0.01)
 
 
-def test_t52_another_use_of_the_model_than_calibrated_decides_nothing(tmp_path: Path) -> None:
-    """Twenty mismatches: weights, preprocessing, similarity, mirror image. None decides; each says why."""
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.nightly)])
+def test_t52_another_use_of_the_model_than_calibrated_decides_nothing(tmp_path: Path, times: int) -> None:
+    """Twenty mismatches, or nightly 200: weights, preprocessing, similarity, mirror image. None decides; each says why."""
     path = calibrated(tmp_path / "c.onnx")
-    other = [{"contract": f"{number:012x}"} for number in range(5)]
-    other += [{"similarity": f"group-aware (split {number})"} for number in range(5)]
+    other = [{"contract": f"{number:012x}"} for number in range(5 * times)]
+    other += [{"similarity": f"group-aware (split {number})"} for number in range(5 * times)]
     uses: list[Embedder] = [load(calibrated(tmp_path / f"{n}.onnx", **change)) for n, change in enumerate(other)]
     stated: list[dict[str, Any]] = [{"channels": "bgr"}, {"mean": 0.0}, {"mean": 127.0}, {"std": 127.5}, {"std": 1.0}]
+    stated += [{"mean": 128.0 + number} for number in range(10 * times - 10)]
     uses += [load(path, **change) for change in stated]
     old = save_tiny(tmp_path / "old.onnx", card={"operating_points": POINTS})
     uses += [load(old, **change) for change in stated[:3]]
     uses += [Flipped(load(path)), Rescored(load(path), load(path).similarity, "joint")]
-    assert len(uses) == 20
+    assert len(uses) == 20 * times
     for use in uses:
         with pytest.raises(ContractMismatch, match=r"no threshold is known|were found"):
             decision_point(use)
@@ -169,11 +171,12 @@ def test_t52_another_use_of_the_model_than_calibrated_decides_nothing(tmp_path: 
         assert decision_point(use, threshold=0.4).at == "given"
 
 
-def test_t52_another_bit_of_the_weights_is_refused_when_the_model_is_loaded(tmp_path: Path) -> None:
-    """Twenty bits among the numbers of its matrix."""
+@pytest.mark.parametrize("bits", [20, pytest.param(200, marks=pytest.mark.nightly)])
+def test_t52_another_bit_of_the_weights_is_refused_when_the_model_is_loaded(tmp_path: Path, bits: int) -> None:
+    """Bits among the numbers of its matrix."""
     path = calibrated(tmp_path / "c.onnx")
     right = path.read_bytes()
-    for place in np.random.default_rng(0).integers(len(right) // 2, len(right) - 200, 20).tolist():
+    for place in np.random.default_rng(0).integers(len(right) // 2, len(right) - 200, bits).tolist():
         path.write_bytes(right[:place] + bytes([right[place] ^ 1 << place % 8]) + right[place + 1 :])
         with pytest.raises(ModelError):
             load(path)

@@ -152,7 +152,7 @@ def test_a_rate_that_the_card_does_not_state_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.nightly)])
 def test_t52_another_use_of_the_model_than_calibrated_decides_nothing(tmp_path: Path, times: int) -> None:
-    """Twenty mismatches, or nightly 200: weights, preprocessing, similarity, mirror image. None decides; each says why."""
+    """Twenty mismatches, nightly 200: weights, preprocessing, similarity, mirror image. None decides, each says why."""
     path = calibrated(tmp_path / "c.onnx")
     other = [{"contract": f"{number:012x}"} for number in range(5 * times)]
     other += [{"similarity": f"group-aware (split {number})"} for number in range(5 * times)]

@@ -20,6 +20,7 @@ from facespace.losses.groupface import GroupLabels
 from facespace.losses.harmonic import Harmonic
 from facespace.losses.margins import ArcFace, Softmax
 from facespace.losses.offline import Offline
+from facespace.losses.subcentres import DropSettings
 from facespace.losses.triplet import Triplet
 from facespace.models.nets.groupface import Groups
 from facespace.models.nets.trunks import TrunkSpec
@@ -160,6 +161,7 @@ def variants(of: Recipe) -> list[Recipe]:
         "clip_norm": 4.0,
         "autocast": "auto",
         "held_out": 5,
+        "cleaning": DropSettings(70.0),
         "mislabelled": 0.2,
         "seed": 1,
     }

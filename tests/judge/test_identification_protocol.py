@@ -12,7 +12,7 @@ from facespace.core.contracts import AlignedFaces, Face, Photo, Vectors
 from facespace.core.scores import unit_vectors
 from facespace.errors import DataError, UsageError
 from facespace.faces.detect import Aligned
-from facespace.judge.groups import Trials, as_json, differentials, pair_differentials, read_groups
+from facespace.judge.groups import Decided, as_json, differentials, pair_differentials, read_groups
 from facespace.judge.identification import DISTRACTOR, Enrolment, identification
 from facespace.judge.protocols import folder
 from facespace.judge.run import run
@@ -154,27 +154,27 @@ def test_ratios_of_groups(tmp_path: Path) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("person,g\n" + "".join(f"{i},{'abc'[i // 40]}\n" for i in range(120)))
     photos = np.arange(1200)
-    people = [str(i // 10) for i in photos]
+    whose = photos // 10
+    people = [str(person) for person in whose]
     wrong = np.zeros(1200, bool)
     for group, errors in enumerate((80, 20, 10)):
         wrong[400 * group + np.random.default_rng(0).permutation(400)[:errors]] = True
-    (one,) = differentials(
-        read_groups(table), [f"{p}/x" for p in people], people, [Trials("FNMR", wrong, photos, photos)], 0.5
-    )
+    names = [f"{person}/x" for person in people]
+    decided = Decided("FNMR", wrong, photos, photos, whose, whose)
+    (one,) = differentials(read_groups(table), names, people, [decided], 0.5)
     assert [rate.share.rate for rate in one.groups if rate.share] == [0.2, 0.05, 0.025]
     assert one.worst_to_best.value == pytest.approx(8)
     assert one.worst_to_mean.value == pytest.approx(0.2 / (0.2 * 0.05 * 0.025) ** (1 / 3))
     assert one.worst_to_mean.ci95 is not None
     assert one.worst_to_mean.ci95[0] < one.worst_to_mean.value < one.worst_to_mean.ci95[1]
     wrong[800:] = False
-    (none,) = differentials(
-        read_groups(table), [f"{p}/x" for p in people], people, [Trials("FNMR", wrong, photos, photos)], 0.5
-    )
+    (none,) = differentials(read_groups(table), names, people, [decided], 0.5)
     assert "without an error" in str(none.worst_to_best.refused)
     assert none.worst_to_best.as_json()["ratio"] is None
-    few = Trials("FMR", wrong[:410], photos[:410], photos[:410])  # ten searches of one person in the second group
+    ten = slice(410)  # ten searches of one person in the second group
+    few = Decided("FMR", wrong[ten], photos[ten], photos[ten], whose[ten], whose[ten])
     wrong[:300] = wrong[400:] = False
-    (short,) = differentials(read_groups(table), [f"{p}/x" for p in people], people, [few], 0.5)
+    (short,) = differentials(read_groups(table), names, people, [few], 0.5)
     assert short.groups[2].refused is not None
     assert short.worst_to_best.refused == "a group has no rate"
 
@@ -203,6 +203,5 @@ def test_a_table_of_other_people_or_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_groups(tmp_path / "absent.csv")
     (tmp_path / "g.csv").write_text("\ufeffphoto,age\nq/1.jpg,old\n", encoding="utf-8")
-    trial = Trials("FMR", np.zeros(1, bool), np.zeros(1, np.int64), np.zeros(1, np.int64))
     with pytest.raises(DataError, match="names none of the 1 photos"):
-        differentials(read_groups(tmp_path / "g.csv"), ["p/1.jpg"], ["p"], [trial], 0.0)
+        differentials(read_groups(tmp_path / "g.csv"), ["p/1.jpg"], ["p"], [], 0.0)

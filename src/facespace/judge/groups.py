@@ -20,6 +20,8 @@ from facespace.core.dependence import Share, share_over_people
 from facespace.core.intervals import Interval, rule_of_3
 from facespace.core.verification import accepts, at_far
 from facespace.errors import DataError
+from facespace.judge.people import PairPeople
+from facespace.judge.protocols import PairProtocol
 from facespace.judge.run import Evaluation
 
 NOT_MEASURED = "not measured"
@@ -35,9 +37,20 @@ class GroupTable:
     key: str
     columns: dict[str, dict[str, str]]
 
-    def of(self, column: str, person: str, photo: str) -> str:
-        """The group of a photo; empty where the table does not know it."""
-        return self.columns[column].get(person if self.key == "person" else photo, "")
+    def of(self, column: str, photos: Sequence[str], people: Sequence[str] | None) -> NDArray[np.str_]:
+        """The group of each photo `(N,)`, whose persons are `people`; empty where the table does not know it.
+
+        Raises DataError where the table names none of them, or speaks of persons where the data name nobody.
+        """
+        keys = people if self.key == "person" else photos
+        if keys is None:
+            hint = "a table with the column photo, which has the photos as the data name them"
+            raise DataError("these data do not say whose the photos are, and the groups are of persons", hint=hint)
+        groups = np.array([self.columns[column].get(key, "") for key in keys], np.str_)
+        if not (groups != "").any():
+            hint = f"its {self.key} must be written as in the data: {keys[0]}"
+            raise DataError(f"the column {column} of the groups names none of the {len(photos):,} photos", hint=hint)
+        return groups
 
 
 @dataclass(frozen=True)
@@ -95,15 +108,18 @@ class Differential:
 
 
 @dataclass(frozen=True)
-class Trials:
-    """Decisions of one kind, each about one or two photos: whether it was an error, people and photos by position."""
+class Decided:
+    """Decisions of one kind, each about one or two photos: whether it was an error, and photos and people by number."""
 
     error: str
     """What an error is called: FMR, FNMR, FPIR or FNIR."""
     wrong: NDArray[np.bool_]
     first: NDArray[np.int64]
     second: NDArray[np.int64]
-    """The same as `first` where a trial has one photo."""
+    """The same as `first` where a decision is about one photo."""
+    a: NDArray[np.int64]
+    """Whose the first photo is."""
+    b: NDArray[np.int64]
 
 
 def read_groups(path: Path) -> GroupTable:
@@ -158,39 +174,49 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def differentials(
-    table: GroupTable, photos: Sequence[str], people: Sequence[str], trials: Sequence[Trials], threshold: float
+    table: GroupTable,
+    photos: Sequence[str],
+    people: Sequence[str] | None,
+    decided: Sequence[Decided],
+    threshold: float,
 ) -> tuple[Differential, ...]:
-    """Every kind of `trials` in the groups of every column; `photos` and their `people`, by name, stand as in `trials`.
+    """Every kind of decisions in the groups of every column; `photos` and whose they are, by name, or None.
 
-    Raises DataError where the table names none of them.
+    Raises DataError as `GroupTable.of`.
     """
-    persons = np.unique(np.array(people), return_inverse=True)[1].astype(np.int64)
     found = []
     for column in table.columns:
-        names = np.array([table.of(column, person, photo) for person, photo in zip(people, photos, strict=True)])
-        if not (names != "").any():
-            example = (people if table.key == "person" else photos)[0]
-            hint = f"its {table.key} must be written as in the data: {example}"
-            raise DataError(f"the column {column} of the groups names none of the {len(photos):,} photos", hint=hint)
-        found += [_differential(column, names, persons, kind, threshold) for kind in trials if kind.wrong.size]
+        groups = table.of(column, photos, people)
+        found += [_differential(column, groups, kind, threshold) for kind in decided if kind.wrong.size]
     return tuple(found)
 
 
 def pair_differentials(evaluation: Evaluation, table: GroupTable) -> tuple[Differential, ...]:
     """FNMR and FMR per group at the threshold of the accuracy, and at that of each FAR the pairs support."""
     protocol, figures = evaluation.protocol, evaluation.figures
-    people = [photo.rpartition("/")[0] for photo in protocol.photos]
     thresholds = [figures.threshold]
     thresholds += [at_far(figures.curve, rate.far).threshold for rate in figures.tar_at_far if not rate.refused]
     found: list[Differential] = []
     for threshold in thresholds:
-        accepted, same = accepts(evaluation.scores, threshold, figures.ties), protocol.same
-        kinds = [
-            Trials("FNMR", ~accepted[same], protocol.first[same], protocol.second[same]),
-            Trials("FMR", accepted[~same], protocol.first[~same], protocol.second[~same]),
-        ]
-        found += differentials(table, protocol.photos, people, kinds, threshold)
+        accepted = accepts(evaluation.scores, threshold, figures.ties)
+        found += differentials(table, protocol.photos, protocol.people_of_photos, _both(protocol, accepted), threshold)
     return tuple(found)
+
+
+def _both(protocol: PairProtocol, accepted: NDArray[np.bool_]) -> list[Decided]:
+    """Genuine pairs that were not accepted, and impostor pairs that were; people are those of the intervals."""
+    people = PairPeople.of(protocol)
+    return [
+        Decided(
+            error,
+            accepted[kind] != genuine,
+            protocol.first[kind],
+            protocol.second[kind],
+            people.a[kind],
+            people.b[kind],
+        )
+        for error, genuine, kind in (("FNMR", True, protocol.same), ("FMR", False, ~protocol.same))
+    ]
 
 
 def as_json(measured: Sequence[Differential] | None) -> list[dict[str, Any]] | str:
@@ -198,17 +224,15 @@ def as_json(measured: Sequence[Differential] | None) -> list[dict[str, Any]] | s
     return NOT_MEASURED if measured is None else [one.as_json() for one in measured]
 
 
-def _differential(
-    column: str, names: NDArray[Any], persons: NDArray[np.int64], trials: Trials, threshold: float
-) -> Differential:
-    overall = share_over_people(trials.wrong, persons[trials.first], persons[trials.second])
+def _differential(column: str, groups: NDArray[np.str_], decided: Decided, threshold: float) -> Differential:
+    overall = share_over_people(decided.wrong, decided.a, decided.b)
     rates = []
-    for group in np.unique(names[names != ""]).tolist():
-        within = (names[trials.first] == group) & (names[trials.second] == group)
-        rates.append(_rate(group, trials, within, persons, overall.rate))
+    for group in np.unique(groups[groups != ""]).tolist():
+        within = (groups[decided.first] == group) & (groups[decided.second] == group)
+        rates.append(_rate(group, decided, within, overall.rate))
     return Differential(
         column,
-        trials.error,
+        decided.error,
         threshold,
         overall,
         tuple(rates),
@@ -217,17 +241,15 @@ def _differential(
     )
 
 
-def _rate(
-    group: str, trials: Trials, within: NDArray[np.bool_], persons: NDArray[np.int64], overall: float
-) -> GroupRate:
+def _rate(group: str, decided: Decided, within: NDArray[np.bool_], overall: float) -> GroupRate:
     """Refused where one error would already be more than the rate of all, or all trials are of one person."""
     count = int(within.sum())
     if count == 0 or 1 / count > max(overall, 1e-12):
         least = f": even without an error they would only show that it is below {rule_of_3(count):.2g}" if count else ""
         return GroupRate(
-            group, count, refused=f"{count:,} trials cannot show an {trials.error} of {overall:.2g}{least}"
+            group, count, refused=f"{count:,} trials cannot show an {decided.error} of {overall:.2g}{least}"
         )
-    share = share_over_people(trials.wrong[within], persons[trials.first[within]], persons[trials.second[within]])
+    share = share_over_people(decided.wrong[within], decided.a[within], decided.b[within])
     if share.people < 2:
         return GroupRate(group, count, refused="one person cannot stand for a group")
     return GroupRate(group, count, share)

@@ -49,10 +49,10 @@ class PairProtocol:
     """Pairs of photos in folds; `first` and `second` int64 `(P,)` point into `photos`, each photo once.
 
     `same` bool `(P,)` is true for genuine pairs; `folds` int64 `(P,)` are the numbers of the folds, from 1. `labels`
-    int64 `(N,)` say whose each photo is, None where the data name nobody. `read` gives the encoded bytes of a photo by
-    name and may be called from several threads. Where there are `templates`, these are compared in the place of photos:
-    `photos` are the names of templates, and `templates` has the photos that are read. `groups` are those of photos,
-    where the set divides them.
+    int64 `(N,)` say whose each photo is and point into `names`; both are None where the data name nobody. `read` gives
+    the encoded bytes of a photo by name and may be called from several threads. Where there are `templates`, these are
+    compared in the place of photos: `photos` are the names of templates, and `templates` has the photos that are read.
+    `groups` are those of photos, where the set divides them.
     """
 
     name: str
@@ -63,6 +63,7 @@ class PairProtocol:
     same: NDArray[np.bool_]
     folds: NDArray[np.int64]
     read: Callable[[str], bytes]
+    names: tuple[str, ...] | None = None
     templates: Templates | None = None
     groups: tuple[str, ...] | None = None
 
@@ -70,6 +71,13 @@ class PairProtocol:
     def images(self) -> int:
         """How many photos are read."""
         return len(self.photos if self.templates is None else self.templates.photos)
+
+    @property
+    def people_of_photos(self) -> tuple[str, ...] | None:
+        """Whose each photo is `(N,)`, by name; None where the data name nobody."""
+        if self.labels is None or self.names is None:
+            return None
+        return tuple(self.names[label] for label in self.labels)
 
     @property
     def people(self) -> int | None:
@@ -243,6 +251,13 @@ def _in_turn(folds: dict[int, list[NamedPair]]) -> tuple[list[NamedPair], list[i
     return [pair for pairs in folds.values() for pair in pairs], [fold for fold, pairs in folds.items() for _ in pairs]
 
 
+def names_and_labels(people: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The names of people, each once and sorted, and for each of `people` `(N,)` the position there."""
+    names = sorted(set(people))
+    position = {name: at for at, name in enumerate(names)}
+    return tuple(names), np.array([position[name] for name in people], np.int64)
+
+
 def from_names(
     name: str,
     pairs: Sequence[NamedPair],
@@ -257,13 +272,15 @@ def from_names(
     found = [(photos[a].name, photos[b].name) for a, b, _ in pairs]
     used = {photo: at for at, photo in enumerate(dict.fromkeys(photo for pair in found for photo in pair))}
     person_of = {photo.name: photo.person for photo in photos.values()}
+    names, labels = names_and_labels([person_of[photo] for photo in used])
     return PairProtocol(
         name,
         photos=tuple(used),
-        labels=np.unique([person_of[photo] for photo in used], return_inverse=True)[1].astype(np.int64),
+        labels=labels,
         first=np.array([used[a] for a, _ in found], dtype=np.int64),
         second=np.array([used[b] for _, b in found], dtype=np.int64),
         same=np.array([same for _, _, same in pairs], dtype=bool),
         folds=np.array(folds, dtype=np.int64),
         read=read,
+        names=names,
     )

@@ -16,7 +16,7 @@ from facespace.core.galleries import Strangers
 from facespace.core.identification import NOBODY, Searches, det, search
 from facespace.core.similarity import GroupAware, template
 from facespace.faces.detect import Policy
-from facespace.judge.groups import Differential, GroupTable, Trials, as_json, differentials
+from facespace.judge.groups import Decided, Differential, GroupTable, as_json, differentials
 from facespace.judge.identification import IdentificationProtocol
 from facespace.judge.identified import FPIRS, AtFpir, AtSize, RankK, at_fpirs, at_sizes, rank_ks
 from facespace.judge.judged import Circumstances, Judged
@@ -171,12 +171,13 @@ def _by_group(
     mated = protocol.mates[protocol.labels[protocol.searching]]
     found: list[Differential] = []
     for threshold in (point.found.threshold for point in open_set if point.found):
-        trials = []
+        decided = []
         for error, wrong, photos in (
             ("FNIR", searches.within(protocol.enrolment.rank) < threshold, protocol.searching[mated]),
             ("FPIR", searches.tops >= threshold, protocol.searching[~mated]),
         ):
-            trials.append(Trials(error, wrong, photos, photos))
+            whose = protocol.labels[photos]
+            decided.append(Decided(error, wrong, photos, photos, whose, whose))
         people = [protocol.names[label] for label in protocol.labels]
-        found += differentials(table, protocol.photos, people, trials, threshold)
+        found += differentials(table, protocol.photos, people, decided, threshold)
     return tuple(found)

@@ -178,7 +178,8 @@ def test_the_splits_of_cfp_point_into_its_two_lists(tmp_path: Path, faces: dict[
     one = [((1, 1), (1, 3), True), ((2, 2), (2, 3), True), ((1, 1), (2, 3), False)]
     profile = cfp(root, "FP")
     assert contents(profile) == [(faces[a], faces[b], same, fold) for fold in (1, 2) for a, b, same in one]
-    assert (frontal.name, profile.name, profile.people) == ("cfp-ff", "cfp-fp", 2)
+    assert (frontal.name, profile.name, profile.people, profile.names) == ("cfp-ff", "cfp-fp", 2, ("001", "002"))
+    assert profile.people_of_photos == tuple(photo.split("/")[0] for photo in profile.photos)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +242,7 @@ def test_all_groups_of_rfw_are_one_protocol_that_keeps_its_groups(rfw_folder: Pa
     assert (together.name, together.people) == ("rfw", 6)
     assert together.groups == tuple(photo.split("/")[0] for photo in together.photos)
     assert together.labels is not None
-    names = ["/".join(photo.split("/")[:2]) for photo in together.photos]
-    assert len(set(zip(names, together.labels.tolist(), strict=True))) == 6
+    assert together.people_of_photos == tuple("/".join(photo.split("/")[:2]) for photo in together.photos)
     with pytest.raises(DataError, match="1 lists of groups"):
         rfw(write(rfw_folder / "one", {"txts/Asian/Asian_pairs.txt": "x"}) / "txts", rfw_folder / "data")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError
-from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, dealt, from_names, made_pairs
+from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, dealt, from_names, made_pairs, names_and_labels
 
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -131,17 +131,19 @@ def _together(name: str, groups: dict[str, PairProtocol]) -> PairProtocol:
     parts = list(groups.values())
     before = np.cumsum([0, *(len(part.photos) for part in parts)])
     photos = [(group, photo) for group, part in groups.items() for photo in part.photos]
-    people = [f"{group}/{photo.split('/')[0]}" for group, photo in photos]
+    people = [f"{group}/{name}" for group, part in groups.items() for name in part.people_of_photos or ()]
+    names, labels = names_and_labels(people)
     read = {f"{group}/": part.read for group, part in groups.items()}
     return PairProtocol(
         name,
         photos=tuple(f"{group}/{photo}" for group, photo in photos),
-        labels=np.unique(people, return_inverse=True)[1].astype(np.int64),
+        labels=labels,
         first=np.concatenate([part.first + at for part, at in zip(parts, before[:-1], strict=True)]),
         second=np.concatenate([part.second + at for part, at in zip(parts, before[:-1], strict=True)]),
         same=np.concatenate([part.same for part in parts]),
         folds=np.concatenate([part.folds for part in parts]),
         read=lambda photo: read[photo[: photo.index("/") + 1]](photo[photo.index("/") + 1 :]),
+        names=names,
         groups=tuple(group for group, _ in photos),
     )
 

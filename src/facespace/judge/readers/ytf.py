@@ -9,7 +9,7 @@ import numpy as np
 from facespace.data.folder import SUFFIXES
 from facespace.errors import DataError, UsageError
 from facespace.judge.pooling import Average, Templates
-from facespace.judge.protocols import NamedPair, PairProtocol
+from facespace.judge.protocols import NamedPair, PairProtocol, names_and_labels
 from facespace.judge.readers.files import lines_of, photo_reader
 
 FOLDERS = ("frame_images_DB", "aligned_images_DB")
@@ -41,16 +41,17 @@ def ytf(data: Path, frames: int = 100, average: Average = "embedding") -> PairPr
         media=np.zeros(len(photos), np.int64),
         average=average,
     )
-    people = [video.split("/")[0] for video in videos]
+    names, labels = names_and_labels([video.split("/")[0] for video in videos])
     return PairProtocol(
         "ytf",
         photos=tuple(videos),
-        labels=np.unique(people, return_inverse=True)[1].astype(np.int64),
+        labels=labels,
         first=np.array([videos[a] for a, _, _ in pairs], np.int64),
         second=np.array([videos[b] for _, b, _ in pairs], np.int64),
         same=np.array([same for _, _, same in pairs], np.bool_),
         folds=np.array(folds, np.int64),
         read=templates.read,
+        names=names,
         templates=templates,
     )
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from facespace.cli import app
 from facespace.cli.ablate import progress
 from facespace.data.drawn import write_people
+from facespace.judge import run as judging
 
 PLAN = '''
 import os, signal
@@ -44,6 +45,7 @@ PLAN = Plan("mine", (Variant("sound", recipe(NormFace())), Variant("fragile", re
 
 @pytest.fixture
 def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(judging, "available_cores", lambda: 2)  # however few there are
     monkeypatch.chdir(tmp_path)
     write_people(tmp_path / "people", people=6, photos=4)
     write_people(tmp_path / "others", people=5, photos=4, seed=3)
@@ -99,6 +101,16 @@ def test_what_is_missing_or_unknown_is_wrong_usage(people: Path, tmp_path: Path)
     assert "fragile" in failed("mine.py", "--list", "--only", "x*")["hint"]
     assert failed("absent.py", "--list")["file"] == "absent.py"
     assert not (tmp_path / "runs").exists()
+
+
+def test_more_trainings_at_once_than_cores_are_refused(people: Path, tmp_path: Path) -> None:
+    """A list only divides by them."""
+    refused = run("mine.py", "--data", people, "--judge", tmp_path / "others", "--jobs", 3)
+    assert refused.exit_code == 2
+    assert "3 trainings side by side, but 2 cores" in refused.stderr
+    assert "--jobs 2" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    assert run("mine.py", "--list", "--jobs", 3).exit_code == 0
 
 
 def test_what_is_left_is_added_up(people: Path, tmp_path: Path) -> None:

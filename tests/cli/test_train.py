@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import facespace
-from facespace.cli import app
+from facespace.cli import app, processes, train
 from facespace.cli.train import progress
 from facespace.data.augment import Augment
 from facespace.data.drawn import write_people
 from facespace.data.sampler import Shuffled
+from facespace.judge import run as judging
 from facespace.losses.margins import NormFace
 from facespace.models.nets.trunks import TrunkSpec
 from facespace.train import outcome, recipes
@@ -115,6 +116,35 @@ def test_a_run_folder_of_another_training_is_refused(people: Path, tmp_path: Pat
     error = failed(run(people, "--recipe", "tiny", "--json"), 5)
     assert error["code"] == "training"
     assert "recipe and data" in error["message"]
+
+
+def test_too_many_processes_are_refused_before_any_starts(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than cores, nor than parts of two photos in a batch (of 8 here); what is left is started once."""
+    started: list[list[str]] = []
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(processes, "_start", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(train, "launch", lambda count, _: started.append(count) or 0)
+    asked = ("--recipe", "tiny", "--json", "--processes")
+    for cores, count, most in ((2, 500, 2), (2, 3, 2), (64, 5, 4), (1, 2, 1)):
+        monkeypatch.setattr(judging, "available_cores", lambda cores=cores: cores)
+        error = failed(run(people, *asked, count), 2)
+        assert error["message"] == f"{count} processes, but {cores} core{'s'[cores == 1 :]} and a batch of 8"
+        assert error["hint"] == (f"--processes {most}, or fewer" if most > 1 else "leave out --processes")
+    monkeypatch.setattr(judging, "available_cores", lambda: 4)
+    assert "batch of 8 does not give 3 processes" in failed(run(people, *asked, 3), 2)["message"]
+    assert started == []
+    assert run(people, *asked, 4).exit_code == 0
+    assert started == [4]
+
+
+@pytest.mark.parametrize("option", ["--threads", "--workers"])
+def test_more_threads_than_cores_can_share_are_refused(
+    people: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "available_cores", lambda: 2)
+    error = failed(run(people, "--recipe", "tiny", option, 9, "--json"), 2)
+    assert error["message"] == "9 threads, but 2 cores"
+    assert error["hint"] == "8 at most, 4 for each core"
 
 
 def test_without_torch_it_says_what_to_install(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,9 @@ def ablate(
     lfw: Annotated[Path | None, typer.Option(help="LFW's photos, aligned, to judge by as well; with --pairs.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="LFW's pairs.txt.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of all plans' runs and tables.")] = Path("runs/ablations"),
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, each in one thread.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Trainings side by side, each in one thread; no more than cores.")
+    ] = 1,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each variant, instead of the plan's.")] = None,
     only: Annotated[str, typer.Option(help="Variants by name, such as 'arc*', and those they build on.")] = "*",
     show: Annotated[
@@ -46,6 +48,8 @@ def ablate(
     json: options.Json = False,
 ) -> None:
     """Train the variants of a plan from one start, judge all on the same people. Re-run the same command to go on."""
+    from facespace.judge.run import available_cores
+
     try:
         from facespace.train.ablate import ablate as carry_out
         from facespace.train.ablate import overview
@@ -64,6 +68,8 @@ def ablate(
         raise UsageError("a plan needs people to learn from and others to be judged by", hint="--data and --judge")
     if (lfw is None) != (pairs is None):
         raise UsageError("LFW is photos and a list of pairs", hint="give both --lfw and --pairs, or neither")
+    if jobs > (cores := available_cores()):
+        raise UsageError(f"{jobs} trainings side by side, but {options.counted(cores, 'core')}", hint=f"--jobs {cores}")
     sources = Sources(data, judge, lfw, pairs)
     with progress(quiet) as listen:
         table = carry_out(plan, sources, out, jobs=jobs, seeds=seeds, only=only, listen=listen)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facespace.errors import UsageError
+
 if TYPE_CHECKING:
     from facespace.core.contracts import Detector
     from facespace.models.embedder import NetEmbedder
@@ -38,7 +40,30 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of a model, or path to .onnx or .safetensors.")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda; nothing falls back silently.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Workers; one per core unless given.")]
+PER_CORE = 4
+"""Threads that a core may be asked to share: more only take turns, and each holds a photo or a stack."""
+
+
+def few_threads(asked: int | None) -> int | None:
+    """What was asked; UsageError for more threads than `PER_CORE` for each core."""
+    if asked is not None and asked > 1:
+        from facespace.judge.run import available_cores
+
+        cores = available_cores()
+        if asked > PER_CORE * cores:
+            message = f"{asked} threads, but {counted(cores, 'core')}"
+            raise UsageError(message, hint=f"{PER_CORE * cores} at most, {PER_CORE} for each core")
+    return asked
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 core`, `2 cores`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, callback=few_threads, help="Workers; one per core unless given.")
+]
 DetectorOption = Annotated[DetectorName, typer.Option("--detector", help="yunet for photos, aligned for crops.")]
 DetectorWeights = Annotated[Path | None, typer.Option("--detector-weights", help="YuNet's weights, by path.")]
 DetectorSize = Annotated[

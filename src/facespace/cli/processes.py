@@ -6,10 +6,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from facespace.cli.options import counted
+from facespace.errors import UsageError
+
+if TYPE_CHECKING:
+    from facespace.train.recipe import Recipe
 
 POLL_S = 0.1
 GRACE_S = 10
 """How long the others may take to notice that one has failed, and to say so."""
+
+
+def check_number(processes: int, recipe: "Recipe") -> None:
+    """UsageError for more processes than there are cores, or than a batch gives equal parts of two photos or more.
+
+    To be asked before any is started: each holds the whole of torch, and too many of them all memory.
+    """
+    from facespace.judge.run import available_cores
+    from facespace.train.distributed import World
+
+    cores, batch = available_cores(), recipe.sampler.batch
+    most = min(cores, batch // 2)
+    if processes > most:
+        message = f"{processes} processes, but {counted(cores, 'core')} and a batch of {batch}"
+        raise UsageError(message, hint=f"--processes {most}, or fewer" if most > 1 else "leave out --processes")
+    World(size=processes).check(recipe)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:

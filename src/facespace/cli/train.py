@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facespace.cli import options, shell
-from facespace.cli.processes import launch
+from facespace.cli.processes import check_number, launch
 from facespace.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -47,17 +47,22 @@ def train(
     held_out: Annotated[int | None, typer.Option(help="People kept out to choose among the states.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     device: options.Device = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic; may change the last bits.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read photos ahead.")] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, callback=options.few_threads, help="Threads of the arithmetic; may change the last bits."),
+    ] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, callback=options.few_threads, help="Threads that read photos ahead.")
+    ] = 0,
     commercial: options.Commercial = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
-    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine that share the work.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that share the work; no more than cores.")
+    ] = 1,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Train a model on a folder of people. Re-run the same command to go on after an interruption."""
-    if processes > 1 and "WORLD_SIZE" not in os.environ:
-        raise typer.Exit(launch(processes, sys.argv[1:]))
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = sys.stderr  # of several processes the first alone speaks on stdout
     try:
@@ -70,6 +75,9 @@ def train(
 
     changes: dict[str, Any] = {"epochs": epochs, "held_out": held_out, "seed": seed}
     chosen = replace(by_name(recipe), **{name: value for name, value in changes.items() if value is not None})
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        check_number(processes, chosen)
+        raise typer.Exit(launch(processes, sys.argv[1:]))
     taught_by = None
     if teacher is not None:
         taught_by = options.open_embedder(

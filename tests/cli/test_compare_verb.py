@@ -58,3 +58,9 @@ def test_what_makes_no_sense_is_refused_in_words(made: Path, words: tuple[str, .
     assert says in document["error"]["message"]
     assert document["error"]["hint"]
     assert got == status
+
+
+def test_a_seed_below_nought_is_wrong_usage(made: Path) -> None:
+    status, document = call(made, "compare", "carded.onnx", "other.onnx", "--seed", "-1")
+    assert (status, document["error"]["code"]) == (2, "usage")
+    assert "--seed" in document["error"]["message"]

@@ -175,6 +175,7 @@ def test_identification_prints_its_figures_and_json_holds_them(model: Path, data
         (["--pairs", "{data}/absent.txt"], "bad_data", 5),
         (["--data", "{data}/p1"], "bad_data", 5),
         (["--commercial"], "refused", 7),
+        (["--seed", "-1"], "usage", 2),
         (["--channels", "rgb", "--model-that-is-none"], "usage", 2),
     ],
 )

@@ -27,7 +27,7 @@ def compare(
     ] = None,
     pairs: protocols.Pairs = None,
     folds: protocols.Folds = None,
-    seed: Annotated[int, typer.Option(help="Which pairs the protocol folder makes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which pairs the protocol folder makes.")] = 0,
     detector: options.DetectorOption = options.DetectorName.yunet,
     detector_weights: options.DetectorWeights = None,
     detector_size: options.DetectorSize = 640,

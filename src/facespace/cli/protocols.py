@@ -84,7 +84,7 @@ Pairs = Annotated[
     typer.Option(help="LFW's pairs.txt or people.txt, RFW's list of a group or folder txts, or a CSV a,b,same[,fold]."),
 ]
 Folds = Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")]
-Seed = Annotated[int, typer.Option(help="Which pairs the protocol folder makes, and who is enrolled.")]
+Seed = Annotated[int, typer.Option(min=0, help="Which pairs the protocol folder makes, and who is enrolled.")]
 Enrol = Annotated[int, typer.Option(min=1, help="Identification: photos that enrol a person.")]
 PickOption = Annotated[Pick, typer.Option("--pick", help="Identification: the first of them by name, or drawn.")]
 Nonmates = Annotated[

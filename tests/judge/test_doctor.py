@@ -288,16 +288,35 @@ def test_people_of_both_sets_are_found_by_name_face_and_file(pictures) -> None: 
     sides = people_of(train), people_of(test)
     result = audit(*sides, Planted(pictures), Aligned(), threads=2)
     found = {(leak.train, leak.test): leak for leak in result.leaks}
-    assert set(found) == {("p00", "unknown"), ("p01", "q10"), ("p02", "P02")}
+    assert set(found) == {("p00", "unknown"), ("p01", "q10")}
     assert [(leak.by_name, leak.by_face, leak.photos) for _, leak in sorted(found.items())] == [
         (False, True, ()),
         (False, False, ("q10/copied.jpg",)),
-        (True, False, ()),
     ]
+    (namesakes,) = result.namesakes
+    assert (namesakes.train, namesakes.test, namesakes.by_name, namesakes.by_face) == ("p02", "P02", True, False)
     assert result.compared["pairs_of_people_by_face"] == 10 * 7
-    assert "not alike enough" in reason(found["p02", "P02"])
-    assert result.as_json()["people_of_test_in_train"] == 3
+    assert "not alike enough" in reason(namesakes)
+    document = result.as_json()
+    assert (document["people_of_test_in_train"], len(document["leaks"]), len(document["namesakes"])) == (2, 2, 1)
+    assert len(audit_cases(result, *sides, Aligned())) == 3
     assert all(len(case.sides) == 2 and case.sides[0].faces for case in audit_cases(result, *sides, Aligned()))
+
+
+@pytest.mark.parametrize(("name", "clean"), [("{:07d}", True), ("n{:07d}", True), ("p{:02d}", False)])
+def test_folders_of_one_name_with_other_people_in_them_are_no_leak(pictures, name: str, clean: bool) -> None:  # type: ignore[no-untyped-def]
+    content = healthy(pictures)
+    sides: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
+    for photo, data in content.items():
+        side, number = divmod(int(photo[1:3]), 10)
+        sides[side][f"{name.format(number)}/{photo[4:]}"] = data
+    if not clean:  # person 0 stands in both
+        sides[1].update({photo: data for photo, data in sides[0].items() if photo.startswith("p00/")})
+    result = audit(*(people_of(side) for side in sides), Planted(pictures), Aligned(), threads=2)
+    assert result.as_json()["clean"] is clean
+    numbered = name == "{:07d}"
+    assert len(result.namesakes) == (0 if numbered else PEOPLE - 10 - len(result.leaks))
+    assert [leak.train for leak in result.leaks] == ([] if clean else ["p00"])
 
 
 def test_people_with_one_photo_are_audited_too_and_small_sets_by_name(pictures) -> None:  # type: ignore[no-untyped-def]

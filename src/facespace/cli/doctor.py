@@ -8,7 +8,9 @@ import typer
 from facespace.cli import options, shell
 
 if TYPE_CHECKING:
-    from facespace.judge.audit import Audit
+    from collections.abc import Sequence
+
+    from facespace.judge.audit import Audit, Leak
     from facespace.judge.findings import Diagnosis
 
 FOUND = 1
@@ -99,7 +101,8 @@ def audit(
     with shell.progress("photos", quiet=quiet or json) as progress:
         result = auditing.audit(*sides, embedder, finder, threads=threads, device=device, progress=progress)
     if sheet:
-        about = f"{len(result.leaks)} suspected pairs by {embedder.name}; a suspicion is no proof"
+        found = f"{len(result.leaks)} suspected pairs and {len(result.namesakes)} namesakes"
+        about = f"{found} by {embedder.name}; a suspicion is no proof"
         shown = page(f"Audit: {train.name} and {test.name}", about, auditing.cases(result, *sides, finder))
         write_atomic(sheet, shown.encode())
     if json:
@@ -128,8 +131,6 @@ def _print_diagnosis(result: "Diagnosis", quiet: bool) -> None:
 
 def _print_audit(result: "Audit", quiet: bool) -> None:
     """What was compared, and every suspected pair."""
-    from facespace.judge.audit import reason
-
     seen = result.compared
     typer.echo(
         f"{seen['train_people']:,} people ({seen['train_photos']:,} photos) to train, "
@@ -138,8 +139,17 @@ def _print_audit(result: "Audit", quiet: bool) -> None:
     )
     typer.echo(f"{len({leak.test for leak in result.leaks}):,} people of the test may be in the training set\n")
     if result.leaks:
-        shell.show_table(("train", "test", "why"), [(leak.train, leak.test, reason(leak)) for leak in result.leaks])
+        _show_pairs(result.leaks)
+    if result.namesakes:
+        typer.echo(f"\n{len(result.namesakes):,} pairs of one name with other faces: no leaks, but worth a look\n")
+        _show_pairs(result.namesakes)
     _say_refused(result.refused, quiet)
+
+
+def _show_pairs(pairs: "Sequence[Leak]") -> None:
+    from facespace.judge.audit import reason
+
+    shell.show_table(("train", "test", "why"), [(pair.train, pair.test, reason(pair)) for pair in pairs])
 
 
 def _say_refused(refused: tuple[str, ...], quiet: bool) -> None:

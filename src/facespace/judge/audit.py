@@ -1,8 +1,9 @@
 """Who stands in both a training set and a benchmark: by name, by face, and by photo.
 
 A model judged on people it was trained on looks better than it is. Names are compared without case, accents, order and
-punctuation; faces by the likeness of people (`judge.likeness`), with thresholds read from the scores of these sets: a
-lower one for two people each of whom is the most alike to the other of all in the other set.
+punctuation, if they have a letter: a number names nobody. Faces are compared by the likeness of people
+(`judge.likeness`), with thresholds read from the scores of these sets: a lower one for two people each of whom is the
+most alike to the other of all in the other set. People of one name whose faces are not alike are namesakes, and no leak.
 """
 
 import unicodedata
@@ -45,12 +46,19 @@ class Leak:
     likeness: float | None
     sure: float | None
 
+    @property
+    def namesake(self) -> bool:
+        """Whether only the name is the same, and the faces were compared."""
+        return self.likeness is not None and not (self.by_face or self.photos)
+
 
 @dataclass(frozen=True)
 class Audit:
-    """All leaks, those with the most alike faces first; what was compared; `refused` says what was not."""
+    """All leaks and namesakes, the most alike faces first; what was compared; `refused` says what was not."""
 
     leaks: tuple[Leak, ...]
+    namesakes: tuple[Leak, ...]
+    """People of one name with faces that are not alike: no leaks, but worth a look."""
     compared: dict[str, int]
     thresholds: dict[str, Any]
     refused: tuple[str, ...]
@@ -67,6 +75,7 @@ class Audit:
             "clean": not self.leaks,
             "people_of_test_in_train": leaked,
             "leaks": [asdict(leak) for leak in self.leaks],
+            "namesakes": [asdict(pair) for pair in self.namesakes],
             "compared": self.compared,
             "thresholds": self.thresholds,
             "refused": list(self.refused),
@@ -85,7 +94,7 @@ def audit(
     device: str = "cpu",
     progress: Progress = lambda done, total: None,
 ) -> Audit:
-    """Compare all people of two sets. DataError where neither a name nor a photo could be compared by face."""
+    """Compare all people of two sets. DataError where a set has not one photo with a usable face."""
     threads = threads or available_cores()
     whole = len(train.photos) + len(test.photos)
     sides = [
@@ -113,9 +122,10 @@ def audit(
         alike[compared] = alike_people(between, reference.threshold, nearest.threshold)
     except Refused as error:
         refused.append(error.message)
-    leaks = _leaks(sides, likeness, alike, reference)
+    suspected = _suspected(sides, likeness, alike, reference)
     return Audit(
-        leaks=leaks,
+        leaks=tuple(pair for pair in suspected if not pair.namesake),
+        namesakes=tuple(pair for pair in suspected if pair.namesake),
         compared={
             "train_people": len(train.names),
             "train_photos": len(train.photos),
@@ -197,17 +207,15 @@ def _borrowed(coherence: Coherences, side: _Faces) -> Coherences:
     return Coherences(np.full(len(side.persons), coherence.typical), coherence.typical)
 
 
-def _leaks(
+def _suspected(
     sides: Sequence[Examined],
     likeness: NDArray[np.float32],
     alike: NDArray[np.bool_],
     reference: Reference | None,
-) -> tuple[Leak, ...]:
+) -> list[Leak]:
+    """Everybody with a name, a face or a file in both sets."""
     train, test = (side.people.names for side in sides)
-    named: dict[str, list[int]] = {}
-    for i, name in enumerate(train):
-        named.setdefault(normalised(name), []).append(i)
-    by_name = {(i, j) for j, name in enumerate(test) for i in named.get(normalised(name), ())}
+    by_name = same_names(train, test)
     by_face = {(int(i), int(j)) for i, j in np.argwhere(alike)}
     files = _same_files(*sides)
     found = []
@@ -216,7 +224,16 @@ def _leaks(
         sure = None if score is None or reference is None else reference.same(score)
         shared = tuple(files.get((i, j), ()))
         found.append(Leak(train[i], test[j], (i, j) in by_name, (i, j) in by_face, shared, score, sure))
-    return tuple(sorted(found, key=lambda leak: (-(leak.likeness or 0.0), leak.test, leak.train)))
+    return sorted(found, key=lambda leak: (-(leak.likeness or 0.0), leak.test, leak.train))
+
+
+def same_names(train: Sequence[str], test: Sequence[str]) -> set[tuple[int, int]]:
+    """Positions of those whose names are one when `normalised`, and have a letter."""
+    named: dict[str, list[int]] = {}
+    for i, name in enumerate(train):
+        named.setdefault(normalised(name), []).append(i)
+    plain = [normalised(name) for name in test]
+    return {(i, j) for j, name in enumerate(plain) if any(c.isalpha() for c in name) for i in named.get(name, ())}
 
 
 def _same_files(train: Examined, test: Examined) -> dict[tuple[int, int], list[str]]:
@@ -233,7 +250,7 @@ def _same_files(train: Examined, test: Examined) -> dict[tuple[int, int], list[s
 
 
 def cases(result: Audit, train: People, test: People, detector: Detector, policy: Policy = "central") -> list[Case]:
-    """The leaks as cases of a contact sheet."""
+    """The leaks as cases of a contact sheet, then the namesakes."""
     return [
         Case(
             f"{leak.train} (train) and {leak.test} (test)",
@@ -243,7 +260,7 @@ def cases(result: Audit, train: People, test: People, detector: Detector, policy
                 for side, people, name in (("train", train, leak.train), ("test", test, leak.test))
             ],
         )
-        for leak in result.leaks
+        for leak in (*result.leaks, *result.namesakes)
     ]
 
 

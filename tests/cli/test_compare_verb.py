@@ -1,6 +1,7 @@
 """`facespace compare`: which model a stated preprocessing speaks of, and what is refused in words."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from facespace.cli import app
 from facespace.data.drawn import write_people
+from facespace.judge.page import percent, span
 from tiny_onnx import save_tiny
 
 STATED = ("--channels", "bgr", "--mean", "100", "--std", "60")
@@ -38,6 +40,22 @@ def test_what_is_stated_speaks_of_the_model_without_a_card(made: Path) -> None:
     assert [model["contract"] for model in both["models"]] == [one["model"]["contract"] for one in alone]
     assert [model["accuracy"]["mean"] for model in both["models"]] == [one["accuracy"]["mean"] for one in alone]
     assert call(made, "compare", "bare.onnx", "naked.onnx", *STATED)[0] == 0
+
+
+def test_the_page_has_every_figure_of_both_models_with_its_interval(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "compare.html"
+    status, both = call(made, "compare", "carded.onnx", "other.onnx", "--report", str(page))
+    assert status == 0
+    side_by_side = re.sub(r"<[^>]*>", "|", page.read_text(encoding="utf-8").partition("Side by side")[2])
+    rows = [[cell for cell in line.split("|") if cell] for line in side_by_side.splitlines()]
+    shown = {row[0]: row[1:] for row in rows if len(row) == 3}
+    for model, at in zip(both["models"], range(2), strict=True):
+        accuracy, eer = model["accuracy"], model["eer"]
+        expected = {"accuracy": (accuracy["mean"], accuracy["ci95"]), "EER": (eer["rate"], eer["ci95"])}
+        for name, key in (("TAR", "tar_at_far"), ("VAL", "val_at_far")):
+            expected |= {f"{name} at FAR {100 * rate['far']:g} %": (rate["val"], rate["ci95"]) for rate in model[key]}
+        for figure, (value, interval) in expected.items():
+            assert shown[figure][at] == ("refused" if value is None else f"{percent(value)} ({span(interval)})")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from facespace.cli import app
+from facespace.judge.page import percent, span
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,17 @@ def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data
     for word in ("accuracy", "TAR at FAR 0.1 %", "EER", "AUC", "refused"):
         assert word in out
     assert "Refused: 2 impostor pairs cannot show a FAR of 0.01" in err
+
+
+def test_the_equal_error_rate_stands_with_its_interval_in_table_and_page(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    _, out, _ = call(*options(model, data), "--report", tmp_path / "report.html")
+    document = json.loads((tmp_path / "report.json").read_bytes())
+    interval = span(document["eer"]["ci95"])
+    (row,) = (line for line in out.splitlines() if line.startswith("EER"))
+    assert " ".join(row.split()) == f"EER {percent(document['eer']['rate'])} {interval}"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count(interval) >= 2
 
 
 def test_mirror_image_and_ties_are_as_asked(model: Path, data: Path) -> None:

@@ -59,7 +59,7 @@ def _figure_rows(figures: "Figures") -> list[Row]:
         ("accuracy", percent(figures.accuracy), span(figures.accuracy_ci95), ""),
         *(_rate_row("TAR", rate) for rate in figures.tar_at_far),
         *(_rate_row("VAL", rate) for rate in figures.val_at_far),
-        ("EER", percent(figures.eer), "", ""),
+        ("EER", percent(figures.eer), span(figures.eer_ci95), ""),
         ("AUC", f"{figures.auc:.5f}", "", ""),
         ("threshold", f"{figures.threshold:.4f}", "", ""),
     ]

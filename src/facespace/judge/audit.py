@@ -3,7 +3,7 @@
 A model judged on people it was trained on looks better than it is. Names are compared without case, accents, order and
 punctuation, if they have a letter: a number names nobody. Faces are compared by the likeness of people
 (`judge.likeness`), with thresholds read from the scores of these sets: a lower one for two people each of whom is the
-most alike to the other of all in the other set. People of one name whose faces are not alike are namesakes, and no leak.
+most alike to the other of all in the other set. People of one name whose faces are not alike are namesakes, no leak.
 """
 
 import unicodedata

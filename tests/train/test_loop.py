@@ -200,6 +200,14 @@ def test_one_run_folder_belongs_to_one_recipe_data_and_teacher(people: Path, fla
     train(flat, people, run)
 
 
+def test_a_training_that_cannot_begin_leaves_no_folder(people: Path, flat: Recipe, tmp_path: Path) -> None:
+    """So that the same folder serves once there are photos enough."""
+    with pytest.raises(DataError, match="do not fill"):
+        train(dataclasses.replace(flat, sampler=Shuffled(500)), people, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(flat, people, tmp_path / "run")
+
+
 def test_a_run_folder_that_cannot_be_one_is_refused(people: Path, flat: Recipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match="file"):

@@ -89,12 +89,12 @@ def train(
     clean = None if clean_with is None else cleaned(people, clean_with, recipe.cleaning)
     people = people if clean is None else clean.people
     world.check_same(recipe, people)
-    if world.leads:
+    state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device, world)
+    held_out = validate.read_held_out(held, recipe.trunk.size) if held.photos and world.leads else None
+    if world.leads:  # once the data are known to do: a training that cannot begin leaves no folder
         claim(run, recipe, everyone, teacher, *(None if part is None else part.digest for part in (first, clean)))
     targets = None if teacher is None else teacher_targets(everyone, people, teacher, listen)
-    held_out = validate.read_held_out(held, recipe.trunk.size) if held.photos and world.leads else None
 
-    state = State.begin(recipe, people.labels, None if teacher is None else teacher.dim, device, world)
     head = state.objective.margin_head
     begun = None if first is None else first.into(recipe, state.trunk, head, people)
     if begun is not None:

@@ -66,10 +66,16 @@ def test_over_many_epochs_every_photo_of_people_with_two_comes() -> None:
 
 
 def test_too_few_photos_or_people_are_refused() -> None:
-    with pytest.raises(DataError, match="do not fill"):
+    """The hint names what there is at the command: photos, people and recipes."""
+    with pytest.raises(DataError, match="do not fill") as few:
         Shuffled(100).epoch(LABELS, 0, 0)
-    with pytest.raises(DataError, match="10 people"):
+    assert few.value.hint == "bring at least 100 photos, or a recipe with a smaller batch"
+    with pytest.raises(DataError, match="10 people") as few:
         PeopleByPhotos(11, 2).epoch(LABELS, 0, 0)
+    assert few.value.hint == "bring at least 11 people with two photos, or a recipe with fewer people a batch"
+    with pytest.raises(DataError, match="50 random negatives") as few:
+        FaceNetBatches(2, 2, 50).epoch(LABELS, 0, 0)
+    assert few.value.hint.startswith("bring more other people, or a recipe with fewer")
 
 
 def test_settings_that_make_no_batch_are_refused() -> None:

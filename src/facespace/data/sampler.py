@@ -25,7 +25,8 @@ class Shuffled:
         """Batches of one epoch. DataError where there are fewer photos than a batch needs."""
         steps = len(labels) // self.batch
         if steps == 0:
-            raise DataError(f"{len(labels)} photos do not fill one batch of {self.batch}", hint="a smaller batch")
+            hint = f"bring at least {self.batch} photos, or a recipe with a smaller batch"
+            raise DataError(f"{len(labels)} photos do not fill one batch of {self.batch}", hint=hint)
         order = np.random.default_rng((seed, epoch)).permutation(len(labels))
         return order[: steps * self.batch].reshape(steps, self.batch)
 
@@ -112,7 +113,7 @@ class FaceNetBatches:
         choices = np.concatenate(others) if self.negatives_as_anchors and others else np.arange(len(others))
         if len(choices) < count:
             what = "photos of other people" if self.negatives_as_anchors else "other people"
-            hint = "fewer people, photos or negatives a batch, or negatives_as_anchors"
+            hint = f"bring more {what}, or a recipe with fewer people, photos or negatives a batch"
             raise DataError(f"a batch needs {count} random negatives, there are {len(choices)} {what}", hint=hint)
         drawn: NDArray[np.int64] = rng.choice(choices, count, replace=False)
         if self.negatives_as_anchors:
@@ -132,9 +133,8 @@ def _people_of_batches(of: dict[int, NDArray[np.int64]], count: int, rng: np.ran
     order = rng.permutation([person for person, photos in of.items() if len(photos) >= 2])
     steps = len(order) // count
     if steps == 0:
-        raise DataError(
-            f"{len(order)} people with two photos do not make a batch of {count}", hint="fewer people a batch"
-        )
+        hint = f"bring at least {count} people with two photos, or a recipe with fewer people a batch"
+        raise DataError(f"{len(order)} people with two photos do not make a batch of {count}", hint=hint)
     return order[: steps * count].reshape(steps, count)
 
 

@@ -42,6 +42,18 @@ def test_what_is_stated_speaks_of_the_model_without_a_card(made: Path) -> None:
     assert call(made, "compare", "bare.onnx", "naked.onnx", *STATED)[0] == 0
 
 
+def test_mirror_images_and_ties_are_as_asked_for_both_models(made: Path) -> None:
+    asked = ("--flip", "sum", "--ties", "reject")
+    status, both = call(made, "compare", "carded.onnx", "other.onnx", *asked)
+    assert status == 0
+    for model, name in zip(both["models"], ("carded", "other"), strict=True):
+        alone = call(made, "evaluate", f"{name}.onnx", *asked)[1]
+        assert (model["name"], model["contract"]) == (f"{name}+flip", alone["model"]["contract"])
+        assert {key: model[key] for key in ("accuracy", "eer", "ties")} == {
+            key: alone[key] for key in ("accuracy", "eer", "ties")
+        }
+
+
 def test_the_page_has_every_figure_of_both_models_with_its_interval(made: Path, tmp_path: Path) -> None:
     page = tmp_path / "compare.html"
     status, both = call(made, "compare", "carded.onnx", "other.onnx", "--report", str(page))
@@ -64,7 +76,9 @@ def test_the_page_has_every_figure_of_both_models_with_its_interval(made: Path, 
         (("carded.onnx", "other.onnx", *STATED), 2, "both models have a card"),
         (("carded.onnx", "bare.onnx"), 4, "card"),
         (("a.json", "b.json", "--no-data", *STATED), 2, "with no photos or models"),
+        (("a.json", "b.json", "--no-data", "--flip", "sum"), 2, "with no photos or models"),
         (("carded.onnx", "other.onnx", "--no-data"), 2, "need photos"),
+        (("carded.onnx", "other.onnx", "--frames", "10"), 2, "--frames belongs to ytf"),
         (("carded.onnx", "other.onnx", "--protocol", "clustering"), 2, "clustering has none"),
         (("carded.onnx", "other.onnx", "--protocol", "lfw"), 2, "needs --pairs"),
         (("carded.onnx", "absent.onnx"), 4, "no .onnx"),

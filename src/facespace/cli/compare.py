@@ -28,6 +28,11 @@ def compare(
     pairs: protocols.Pairs = None,
     folds: protocols.Folds = None,
     seed: Annotated[int, typer.Option(min=0, help="Which pairs the protocol folder makes.")] = 0,
+    quality: protocols.QualityOption = protocols.Quality.none,
+    frames: protocols.Frames = 100,
+    average: protocols.AverageOption = protocols.Average.embedding,
+    flip: options.FlipOption = options.Flip.off,
+    ties: options.TiesOption = options.Ties.accept,
     detector: options.DetectorOption = options.DetectorName.yunet,
     detector_weights: options.DetectorWeights = None,
     detector_size: options.DetectorSize = 640,
@@ -48,22 +53,26 @@ def compare(
     """
     from facespace.judge.compare import compare as compared
     from facespace.judge.compare import write_comparison
+    from facespace.judge.identification import Enrolment
     from facespace.judge.page import check_report
     from facespace.judge.run import run
     from facespace.judge.scored import Scored, read_scored
 
     if report:
         check_report(report)
+    asked = protocols.Asked(data or Path(), pairs, folds, seed, Enrolment(seed=seed), None, quality, frames, average)
     stated = {"channels": channels, "mean": mean, "std": std}
     documents = [name.endswith(".json") for name in (first, second)]
     if any(documents):
-        given = (data, protocol, pairs, folds, *stated.values())
-        if not all(documents) or any(value is not None for value in given):
+        changed = asked.given() or flip is not options.Flip.off or ties is not options.Ties.accept
+        if not all(documents) or changed or any(value is not None for value in (data, protocol, *stated.values())):
             hint = "two .json documents alone, or two models with --data"
             raise UsageError("a document of scores is compared with another, and with no photos or models", hint=hint)
-        result = compared(read_scored(Path(first)), read_scored(Path(second)))
+        scored = [read_scored(Path(name)) for name in (first, second)]
     else:
-        chosen = _pairs(data, protocol, pairs, folds, seed)
+        if data is None:
+            raise UsageError("two models need photos to be compared on", hint="add --data FOLDER")
+        chosen = _pairs(protocol, asked)
         preprocessing = _preprocessing((first, second), stated)
         detector = protocols.detector_of(chosen, detector)
         finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
@@ -71,13 +80,12 @@ def compare(
             options.open_embedder(name, threads=1, device=device, commercial=commercial, **said)
             for name, said in zip((first, second), preprocessing, strict=True)
         ]
-        judged: list[Scored] = []
-        for embedder in models:
+        scored = []
+        for embedder in (options.mirrored(net, flip) for net in models):
             with shell.progress(embedder.name, quiet=quiet) as progress:
-                judged.append(
-                    Scored.of(run(chosen, embedder, finder, threads=threads, device=device, progress=progress))
-                )
-        result = compared(judged[0], judged[1])
+                work: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+                scored.append(Scored.of(run(chosen, embedder, finder, ties=ties.value, **work)))
+    result = compared(scored[0], scored[1])
     if report:
         write_comparison(result, report)
     if json:
@@ -86,16 +94,11 @@ def compare(
         _print(result)
 
 
-def _pairs(
-    data: Path | None, name: protocols.ProtocolName | None, pairs: Path | None, folds: str | None, seed: int
-) -> "PairProtocol":
+def _pairs(name: protocols.ProtocolName | None, asked: protocols.Asked) -> "PairProtocol":
     """The pairs that both models are judged on."""
-    from facespace.judge.identification import Enrolment
     from facespace.judge.protocols import PairProtocol
 
-    if data is None:
-        raise UsageError("two models need photos to be compared on", hint="add --data FOLDER")
-    chosen = protocols.open_protocol(name, protocols.Asked(data, pairs, folds, seed, Enrolment(seed=seed), None))
+    chosen = protocols.open_protocol(name, asked)
     if not isinstance(chosen, PairProtocol):
         raise UsageError(f"models are compared by pairs, and {chosen.name} has none", hint="--protocol folder, or lfw")
     return chosen

@@ -1,6 +1,5 @@
 """`facespace evaluate`: a model judged by a protocol, with every figure's interval and what was refused."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,21 +20,6 @@ if TYPE_CHECKING:
 
 Work = dict[str, Any]
 """Where and how the work is done: threads, device, and who hears of progress."""
-
-
-class Ties(StrEnum):
-    """What becomes of a pair exactly at a threshold."""
-
-    accept = "accept"
-    reject = "reject"
-
-
-class Flip(StrEnum):
-    """Whether the mirror image of a face takes part."""
-
-    off = "off"
-    sum = "sum"
-    concat = "concat"
 
 
 def register(app: typer.Typer) -> None:
@@ -68,18 +52,12 @@ def evaluate(
             help="An older model, by name or path, with its card: may vectors of the two be compared with each other?"
         ),
     ] = None,
-    flip: Annotated[
-        Flip,
-        typer.Option(
-            help="sum: add the raw features of the mirrored face, at twice the time. concat: set both vectors side by "
-            "side, at twice the time and twice the bytes."
-        ),
-    ] = Flip.off,
+    flip: options.FlipOption = options.Flip.off,
     threshold: Annotated[
         float | None,
         typer.Option(help="Similarity at which the clusters of --protocol clustering join; the card's unless given."),
     ] = None,
-    ties: Annotated[Ties, typer.Option(help="Whether a pair exactly at a threshold is accepted.")] = Ties.accept,
+    ties: options.TiesOption = options.Ties.accept,
     detector: options.DetectorOption = options.DetectorName.yunet,
     detector_weights: options.DetectorWeights = None,
     detector_size: options.DetectorSize = 640,
@@ -115,12 +93,14 @@ def evaluate(
     net = options.open_embedder(
         model, threads=1, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
-    older = None if compatible_with is None else _seen(_open_older(compatible_with, model, device, commercial), flip)
+    older = None
+    if compatible_with is not None:
+        older = options.mirrored(_open_older(compatible_with, model, device, commercial), flip)
     with shell.progress("photos", quiet=quiet) as progress:
         work: Work = {"threads": threads, "device": device, "progress": progress}
         result = _judge(
             chosen,
-            _seen(net, flip),
+            options.mirrored(net, flip),
             older,
             finder,
             work,
@@ -137,7 +117,7 @@ def _check(
     *,
     report: Path | None,
     compatible_with: str | None,
-    ties: Ties,
+    ties: options.Ties,
     threshold: float | None,
     groups: Path | None,
 ) -> None:
@@ -154,7 +134,7 @@ def _check(
         protocols.require_photos(chosen)
     if report:
         protocols.require_few(chosen)
-    if ties is Ties.reject and not isinstance(chosen, PairProtocol):
+    if ties is options.Ties.reject and not isinstance(chosen, PairProtocol):
         raise UsageError("no pairs, so no ties at their threshold", hint="leave out --ties")
     if threshold is not None and not isinstance(chosen, ClusteringProtocol):
         raise UsageError("--threshold joins clusters; pairs find their own", hint="--protocol clustering")
@@ -171,7 +151,7 @@ def _judge(
     *,
     threshold: float | None,
     groups: "GroupTable | None",
-    ties: Ties,
+    ties: options.Ties,
     pictured: bool,
 ) -> "Reported | CompatibilityEvaluation":
     """Run the protocol."""
@@ -223,13 +203,6 @@ def _tell(
         shell.print_json(result.as_json() | ({"groups": as_json(measured)} if isinstance(result, Evaluation) else {}))
     else:
         print_evaluation(result, measured)
-
-
-def _seen(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
-    """The model as it looks at faces."""
-    from facespace.models.flipped import Flipped
-
-    return net if flip is Flip.off else Flipped(net, "concat" if flip is Flip.concat else "sum")
 
 
 def _open_older(name: str, model: str, device: str, commercial: bool) -> "NetEmbedder":

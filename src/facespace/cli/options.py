@@ -11,6 +11,7 @@ from facespace.errors import UsageError
 if TYPE_CHECKING:
     from facespace.core.contracts import Detector
     from facespace.models.embedder import NetEmbedder
+    from facespace.models.flipped import Flipped
 
 
 class DetectorName(StrEnum):
@@ -34,6 +35,21 @@ class Policy(StrEnum):
     largest = "largest"
     central = "central"
     all = "all"
+
+
+class Ties(StrEnum):
+    """What becomes of a pair exactly at a threshold."""
+
+    accept = "accept"
+    reject = "reject"
+
+
+class Flip(StrEnum):
+    """Whether the mirror image of a face takes part."""
+
+    off = "off"
+    sum = "sum"
+    concat = "concat"
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
@@ -72,6 +88,15 @@ DetectorSize = Annotated[
 ChannelsOption = Annotated[Channels | None, typer.Option("--channels", help="For a model without a card.")]
 Mean = Annotated[float | None, typer.Option("--mean", help="For a model without a card; of pixels 0..255.")]
 Std = Annotated[float | None, typer.Option("--std", help="For a model without a card; of pixels 0..255.")]
+TiesOption = Annotated[Ties, typer.Option("--ties", help="Whether a pair exactly at a threshold is accepted.")]
+FlipOption = Annotated[
+    Flip,
+    typer.Option(
+        "--flip",
+        help="sum: add the raw features of the mirrored face, at twice the time. concat: set both vectors side by "
+        "side, at twice the time and twice the bytes.",
+    ),
+]
 Commercial = Annotated[
     bool, typer.Option("--commercial", help="Refuse weights whose card does not allow commercial use.")
 ]
@@ -96,6 +121,13 @@ def open_embedder(
     if commercial:
         require_commercial(embedder.card)
     return embedder
+
+
+def mirrored(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
+    """The model as it looks at faces, and at their mirror images where this is asked for."""
+    from facespace.models.flipped import Flipped
+
+    return net if flip is Flip.off else Flipped(net, "concat" if flip is Flip.concat else "sum")
 
 
 def open_detector(name: DetectorName, *, weights: Path | None, size: int, commercial: bool) -> "Detector":

@@ -134,11 +134,10 @@ def _require_same(first: Scored, second: Scored) -> None:
     hint = "judge both with the same --data, --protocol, --pairs, --folds, --seed and --ties"
     if first.digest != second.digest:
         raise UsageError("the two were judged on different photos", hint=hint)
-    if first.names != second.names or first.ties != second.ties:
+    columns = ("first", "second", "same", "folds")
+    alike = all(np.array_equal(getattr(first, column), getattr(second, column)) for column in columns)
+    if first.photos != second.photos or first.ties != second.ties or not alike:
         raise UsageError("the two were not judged on the same pairs by the same rule", hint=hint)
-    for column in ("same", "folds"):
-        if not np.array_equal(getattr(first, column), getattr(second, column)):
-            raise UsageError("the two were not judged on the same pairs by the same rule", hint=hint)
 
 
 def _gap(

@@ -53,13 +53,6 @@ class Scored:
             ties=evaluation.figures.ties,
         )
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The two photos of each pair as one name."""
-        return tuple(
-            f"{self.photos[a]} {self.photos[b]}" for a, b in zip(self.first.tolist(), self.second.tolist(), strict=True)
-        )
-
     def pairs_as_json(self) -> dict[str, Any]:
         """`{"photos", "labels", "first", "second", "same", "folds", "scores"}`; a score is null for want of a face.
 

@@ -243,6 +243,15 @@ def test_the_verb_judges_templates_without_a_detector(root: Path, model: Path) -
     assert (status, document["error"]["code"]) == (2, "usage")
 
 
+def test_two_models_are_compared_with_the_options_of_the_set(root: Path, model: Path) -> None:
+    asked = ["compare", str(model), str(model), "--protocol", "ijbc", "--data", str(root), "--quality", "score"]
+    done = CliRunner().invoke(app, [*asked, "--json", "--quiet"])
+    assert done.exit_code == 0
+    weighted = evaluated(model, root, "--quality", "score")[1]
+    for one in json.loads(done.stdout)["models"]:
+        assert (one["accuracy"], one["threshold"]) == (weighted["accuracy"], weighted["threshold"])
+
+
 def test_a_report_shows_templates_by_their_photos_and_is_refused_for_millions_of_pairs(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,22 @@ def test_two_people_and_rare_rates_are_refused(people: Path, tiny: Path) -> None
             calibrate(people, embedder, Aligned(), fmrs=[fmr], threads=1)
 
 
+def test_so_few_people_that_every_ratio_would_be_one_are_refused(tiny: Path, tmp_path: Path) -> None:
+    """Three people, or more of whom three have a second photo; a fourth makes some difference."""
+    write_people(tmp_path / "few", people=4, photos=6)
+    people = {name: sorted((tmp_path / "few" / name).iterdir()) for name in open_people(tmp_path / "few").names}
+    embedder = load(tiny, threads=1)
+    assert calibrate(tmp_path / "few", embedder, Aligned(), fmrs=[0.3], threads=1).calibration.most == math.log(6 / 3)
+    for photo in people["drawn-0003"][1:]:
+        photo.unlink()
+    with pytest.raises(Refused, match="4 people, 3 with several photos") as refused:
+        calibrate(tmp_path / "few", embedder, Aligned(), fmrs=[0.3], threads=1)
+    assert "bring" in refused.value.hint
+    people["drawn-0003"][0].unlink()
+    with pytest.raises(Refused, match="3 people, 3 with"):
+        calibrate(tmp_path / "few", embedder, Aligned(), fmrs=[0.3], threads=1)
+
+
 def test_a_written_card_decides_and_checks(people: Path, tiny: Path, tmp_path: Path) -> None:
     embedder = load(tiny, threads=1)
     with pytest.raises(ContractMismatch, match="no calibration"):

@@ -19,7 +19,7 @@ from facespace.core.drift import Drift, drift, impostor_scores
 from facespace.core.resampling import RankedPairs, draw_people, ranked_pairs
 from facespace.core.verification import accepts
 from facespace.data.folder import People, open_people
-from facespace.errors import ContractMismatch, DataError, UsageError
+from facespace.errors import ContractMismatch, DataError, Refused, UsageError
 from facespace.faces.detect import Policy
 from facespace.judge.run import Embedded, Failure, Progress, available_cores, embed_photos
 from facespace.models.calibration import Calibration, Steps, limits, similarity_name
@@ -80,8 +80,9 @@ def calibrate(
 ) -> Calibrated:
     """Find a threshold for each false match rate, and what scores mean, on the people in `data`.
 
-    They must be people whom the model has not learnt from. Raises Refused where their pairs cannot support a rate, or
-    scores tell nobody apart; DataError where there are not two kinds of pairs.
+    They must be people whom the model has not learnt from. Raises Refused where their pairs cannot support a rate,
+    scores tell nobody apart, or so few people can show no likelihood ratio; DataError where there are not two kinds of
+    pairs.
     """
     if not fmrs or not all(0 < fmr < 1 for fmr in fmrs):
         raise UsageError("a false match rate lies between 0 and 1", hint="--fmr 1e-3")
@@ -161,6 +162,9 @@ def scores_meaning(pairs: RankedPairs, method: Method) -> dict[str, Any]:
         form = {"logistic": fitted}
     mates = int((pairs.photos > 1).sum())
     least, most = limits(mates, pairs.people * (pairs.people - 1) // 2)
+    if not least < 0 < most:
+        hint = "bring two photos or more each of at least 20 people"
+        raise Refused(f"{pairs.people} people, {mates} with several photos, show no likelihood ratio but 1", hint=hint)
     ratios = np.clip(fitted.log_likelihood_ratio(pairs.scores), least, most)
     return {
         "people": pairs.people,

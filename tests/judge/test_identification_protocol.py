@@ -1,6 +1,7 @@
 """The identification protocol from folders to figures, and errors per group, by an embedder one can follow."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,26 @@ def test_errors_of_groups_are_counted_within_them(data: Path, tmp_path: Path) ->
     assert as_json(None) == "not measured"
 
 
+def test_a_ratio_knows_that_two_people_are_few(tmp_path: Path) -> None:
+    """Both groups are one couple of people: neither rate is known, so neither is their ratio, for all the pairs."""
+    table = tmp_path / "groups.csv"
+    table.write_text("person,g\na,f\nb,f\nc,m\nd,m\n")
+    people = [person for person in "abcd" for _ in range(10)]
+    first = np.array([i for i in range(10) for _ in range(10)] + [20 + i for i in range(10) for _ in range(10)])
+    second = np.array(2 * [10 + j for j in range(10)] * 10)
+    second = np.where(first < 20, second, second + 20)
+    wrong = np.zeros(200, bool)
+    wrong[:21], wrong[100:106] = True, True
+    whose = np.array([0] * 10 + [1] * 10 + [2] * 10 + [3] * 10)
+    decided = Decided("FMR", wrong, first, second, whose[first], whose[second])
+    names = [f"{person}/{i}" for i, person in enumerate(people)]
+    (one,) = differentials(read_groups(table), names, people, [decided], 0.5)
+    assert one.worst_to_best.value == pytest.approx(21 / 6)
+    assert one.worst_to_best.ci95 is not None
+    assert one.worst_to_best.ci95[0] == 1
+    assert one.worst_to_best.ci95[1] > 100
+
+
 def test_ratios_of_groups(tmp_path: Path) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("person,g\n" + "".join(f"{i},{'abc'[i // 40]}\n" for i in range(120)))
@@ -167,6 +188,12 @@ def test_ratios_of_groups(tmp_path: Path) -> None:
     assert one.worst_to_mean.value == pytest.approx(0.2 / (0.2 * 0.05 * 0.025) ** (1 / 3))
     assert one.worst_to_mean.ci95 is not None
     assert one.worst_to_mean.ci95[0] < one.worst_to_mean.value < one.worst_to_mean.ci95[1]
+    worst, best = (one.groups[i].share for i in (0, 2))
+    assert worst is not None
+    assert best is not None
+    down = math.hypot(math.log(0.2 / worst.ci95[0]), math.log(best.ci95[1] / 0.025))
+    up = math.hypot(math.log(worst.ci95[1] / 0.2), math.log(0.025 / best.ci95[0]))
+    assert one.worst_to_best.ci95 == pytest.approx((8 / math.exp(down), 8 * math.exp(up)))
     wrong[800:] = False
     (none,) = differentials(read_groups(table), names, people, [decided], 0.5)
     assert "without an error" in str(none.worst_to_best.refused)

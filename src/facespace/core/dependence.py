@@ -21,22 +21,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facespace.core.intervals import Interval, clopper_pearson_share, require_30, t_quantile
-from facespace.core.verification import OperatingPoint, Roc, accepts, at_far, numbered, roc
+from facespace.core.verification import Roc, accepts, at_far, roc
 from facespace.errors import DataError
 
 Ids = NDArray[np.int64]
+Numbers = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Z = 1.959963984540054
 """95 % of a normal law lie within."""
+_BLOCK = 1 << 20  # trials at a time, so that a sum over 15 million pairs needs no copies of them
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
     """Whose trials: people numbered from 0, two for each trial, or one twice."""
 
-    first: Ids
+    first: Numbers
     """`(P,)`."""
-    second: Ids
+    second: Numbers
     """`(P,)`."""
     people: int
     repeats: int = 1
@@ -46,13 +48,21 @@ class Trials:
     def of(cls, a: ArrayLike, b: ArrayLike | None = None, repeats: int = 1) -> "Trials":
         """Trials of the people `a` `(P,)`, or `a` and `b`, named by numbers or strings."""
         one = np.asarray(a)
-        both = one if b is None else np.concatenate((one, np.asarray(b)))
-        people, numbers = numbered(both)
-        return cls(numbers[: one.size], numbers[-one.size :], people, repeats)
+        two = one if b is None else np.asarray(b)
+        if not _counted_from_0(one, two):
+            numbers = np.unique(np.concatenate((one, two)), return_inverse=True)[1]
+            one, two = numbers[: one.size], numbers[one.size :]
+        places = np.cumsum(_met(one, two), dtype=np.int32) - np.int32(1)
+        first = places[one]
+        return cls(first, first if b is None else places[two], int(places[-1]) + 1 if places.size else 0, repeats)
 
     def only(self, kept: NDArray[np.bool_]) -> "Trials":
         """Those trials, and their people."""
         return Trials.of(self.first[kept], self.second[kept], self.repeats)
+
+    def people_among(self, kept: NDArray[np.bool_]) -> int:
+        """How many people are in some of the trials, bool `(P,)`."""
+        return int(_met(self.first[kept], self.second[kept]).sum())
 
     def variance(self, influence: ArrayLike) -> float:
         """The variance of a sum of `influence` `(P,)` over the trials.
@@ -62,23 +72,63 @@ class Trials:
         each = np.asarray(influence, np.float64)
         if self.people < 2:
             raise DataError("all trials are of one person: they do not show how people differ")
-        two, cells = self._couples
-        sums = np.bincount(self.first, each, self.people) + np.bincount(self.second[two], each[two], self.people)
-        twice = np.bincount(cells, each[two])  # trials of the same two are in the sums of both
-        shared = float(sums @ sums - twice @ twice) * self.people / (self.people - 1)
-        return max(shared, self.repeats * float(each @ each))
+        squares = float(each @ each)
+        sums = self._sums(each)
+        shared = float(sums @ sums) - self._twice(each)
+        return max(shared * self.people / (self.people - 1), self.repeats * squares)
+
+    def _sums(self, each: Floats) -> Floats:
+        """What all trials of a person add up to `(people,)`."""
+        sums = np.zeros(self.people)
+        for block in _blocks(each.size):
+            first, second, part = self.first[block], self.second[block], each[block]
+            two = first != second
+            sums += np.bincount(first, part, self.people)
+            sums += np.bincount(second[two], part[two], self.people)
+        return sums
+
+    def _twice(self, each: Floats) -> float:
+        """Squares of what all trials of the same two people add up to: these are in the sums of both."""
+        order, starts = self._couples
+        total = 0.0
+        for block in _blocks(starts.size - 1):
+            begin, end = starts[block.start], starts[block.stop]
+            together = np.add.reduceat(each[order[begin:end]], starts[block] - begin)
+            total += float(together @ together)
+        return total
 
     @cached_property
-    def _couples(self) -> tuple[Ids, Ids]:
-        """Which trials are of two people, and which of these are of the same two."""
-        two = np.flatnonzero(self.first != self.second)
-        low, high = np.minimum(self.first[two], self.second[two]), np.maximum(self.first[two], self.second[two])
-        return two, np.unique(low * self.people + high, return_inverse=True)[1]
+    def _couples(self) -> tuple[Numbers, Numbers]:
+        """Trials of two people, sorted by who they are, and where each two begin, the end of all included."""
+        order = np.flatnonzero(self.first != self.second).astype(np.int32)
+        first, second = self.first[order], self.second[order]
+        couple = np.minimum(first, second).astype(np.int64)
+        couple *= self.people
+        couple += np.maximum(first, second)
+        del first, second
+        by_couple = np.argsort(couple)
+        order, couple = order[by_couple], couple[by_couple]
+        begins = np.flatnonzero(np.diff(couple, prepend=-1)).astype(np.int32)
+        return order, np.append(begins, np.int32(order.size))
 
 
-def people_variance(influence: ArrayLike, a: ArrayLike, b: ArrayLike | None = None) -> float:
-    """`Trials.variance` of trials of the people `a` `(P,)`, or `a` and `b`."""
-    return Trials.of(a, b).variance(influence)
+def _blocks(size: int) -> list[slice]:
+    return [slice(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+
+
+def _counted_from_0(one: NDArray[Any], two: NDArray[Any]) -> bool:
+    """Whether names are whole numbers from 0 that need no sorting."""
+    return all(
+        np.issubdtype(names.dtype, np.integer) and names.size and names.min() >= 0 and names.max() < 4 * names.size
+        for names in (one, two)
+    )
+
+
+def _met(one: NDArray[Any], two: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which numbers from 0 are among these, as far as the greatest."""
+    met = np.zeros(max(one.max(initial=-1), two.max(initial=-1)) + 1, np.bool_)
+    met[one] = met[two] = True
+    return met
 
 
 @dataclass(frozen=True)
@@ -94,11 +144,6 @@ class Share:
     effective: float
     ci95: Interval
 
-    @property
-    def log_variance(self) -> float:
-        """Variance of the logarithm of a rate above 0."""
-        return (1 - self.rate) / (self.rate * self.effective)
-
     def as_json(self) -> dict[str, Any]:
         """`{"rate", "ci95", "trials", "people"}`."""
         return {"rate": self.rate, "ci95": self.ci95, "trials": self.trials, "people": self.people}
@@ -112,14 +157,13 @@ def share_over_people(hits: ArrayLike, first: ArrayLike, second: ArrayLike | Non
     return share_of_trials(hits, Trials.of(first, second))
 
 
-def share_of_trials(hits: ArrayLike, trials: Trials, weights: ArrayLike | None = None) -> Share:
-    """As `share_over_people`; `weights` `(T,)`, whose sum is 1, say how much each trial counts."""
+def share_of_trials(hits: ArrayLike, trials: Trials) -> Share:
+    """As `share_over_people`."""
     hit = np.asarray(hits, np.float64)
     if not hit.size:
         raise DataError("no trials: a share of nothing has no value")
-    weight = np.full(hit.size, 1 / hit.size) if weights is None else np.asarray(weights, np.float64)
-    rate = float(hit.mean() if weights is None else weight @ hit)
-    variance = trials.variance(weight * (hit - rate)) if trials.people > 1 else 0.0
+    rate = float(hit.mean())
+    variance = trials.variance((hit - rate) / hit.size) if trials.people > 1 else 0.0
     return share_of(rate, hit.size // trials.repeats, trials.people, variance)
 
 
@@ -138,8 +182,12 @@ def interval_of(rate: float, effective: float, people: int) -> Interval:
     """
     if people < 2:
         return 0.0, 1.0
-    trials = effective * (Z / t_quantile(0.95, people - 1)) ** 2
-    return clopper_pearson_share(rate, trials)
+    return clopper_pearson_share(rate, known_trials(effective, people))
+
+
+def known_trials(effective: float, people: int) -> float:
+    """Fewer trials than `effective`: their number, told by so many people, is in doubt."""
+    return effective * (Z / t_quantile(0.95, people - 1)) ** 2
 
 
 @dataclass(frozen=True)
@@ -174,7 +222,7 @@ def threshold_at_fmr(scores: ArrayLike, a: ArrayLike, b: ArrayLike, fmr: float) 
     point = at_far(curve, fmr)
     accepted = accepts(np.asarray(scores), point.threshold)
     tar, far = (share_of_trials(accepted[kind], pairs.only(kind)) for kind in (same, ~same))
-    (low, high), ends = _around(curve, point, fmr, tar, far)
+    (low, high), ends = around(curve, fmr, tar, reach(fmr, far))
     return Threshold(
         asked_fmr=fmr,
         threshold=point.threshold,
@@ -189,31 +237,32 @@ def threshold_at_fmr(scores: ArrayLike, a: ArrayLike, b: ArrayLike, fmr: float) 
     )
 
 
-def _around(curve: Roc, point: OperatingPoint, far: float, tar: Share, achieved: Share) -> tuple[Interval, Interval]:
-    """Intervals of a TAR at the threshold with exactly the FAR, and of that threshold; `point` is that of the curve.
+def reach(far: float, achieved: Share) -> float:
+    """How far from an asked FAR other people's may be, at 95 %, where the threshold was chosen on these."""
+    return t_quantile(0.95, max(1, achieved.people - 1)) * math.sqrt(far * (1 - far) / achieved.effective)
 
-    At that threshold the share of false accepts met here is within 1.96 of its own standard errors; so the threshold
-    lies between those of the two ends (Woodruff, "Confidence intervals for medians", JASA 47 (1952)). How far TAR moves
-    between them, and how unsure `tar` is at a given threshold, add up as squares, for each side of its own (Zou and
-    Donner, "Construction of confidence limits", Statistics in Medicine 27 (2008)).
+
+def around(curve: Roc, far: float, tar: Share, spread: float, alike: float = 0.0) -> tuple[Interval, Interval]:
+    """Intervals of a TAR at the threshold with exactly the FAR, and of that threshold.
+
+    At that threshold the share of false accepts met here is within `spread` of the FAR; so the threshold lies between
+    those of the two ends (Woodruff, "Confidence intervals for medians", JASA 47 (1952)). Where that leaves no false
+    accept, TAR goes on falling as it did. How far TAR moves between the ends, and how unsure `tar` is at a given
+    threshold, add up as squares, for each side of its own, and with the correlation `alike` (Zou and Donner,
+    "Construction of confidence limits", Statistics in Medicine 27 (2008)).
     """
-    spread = Z * math.sqrt(far * (1 - far) / achieved.effective)
-    lowest, highest = within(curve, far + spread), within(curve, far - spread)
+    strict, loose = curve.last_within(max(0.0, far - spread)), curve.last_within(far + spread)
+    fewest = curve.false_accepts[strict] / curve.impostors
+    beyond = max(1.0, spread / (far - fewest))
+    fall = max(0.0, tar.rate - curve.true_accepts[strict] / curve.genuine) * beyond
+    rise = max(0.0, curve.true_accepts[loose] / curve.genuine - tar.rate)
     low, high = tar.ci95
-    tar_ci95 = (
-        max(0.0, tar.rate - math.hypot(tar.rate - low, point.tar - highest.tar)),
-        min(1.0, tar.rate + math.hypot(high - tar.rate, lowest.tar - point.tar)),
+    ends = (
+        max(0.0, tar.rate - _both(tar.rate - low, fall, alike)),
+        min(1.0, tar.rate + _both(high - tar.rate, rise, alike)),
     )
-    return tar_ci95, (lowest.threshold, highest.threshold)
+    return ends, (float(curve.thresholds[max(1, loose)]), float(curve.thresholds[max(1, strict)]))
 
 
-def within(curve: Roc, far: float) -> OperatingPoint:
-    """As `at_far` without a refusal; where that accepts no pair, the highest score."""
-    at = max(1, int(np.searchsorted(curve.far, max(0.0, far), side="right")) - 1)
-    return OperatingPoint(
-        float(curve.thresholds[at]),
-        int(curve.true_accepts[at]),
-        curve.genuine,
-        int(curve.false_accepts[at]),
-        curve.impostors,
-    )
+def _both(one: float, other: float, alike: float) -> float:
+    return math.sqrt(max(0.0, one**2 + other**2 + 2 * alike * one * other))

@@ -256,10 +256,11 @@ def _rate(group: str, decided: Decided, within: NDArray[np.bool_], overall: floa
 
 
 def _ratio(rates: Sequence[GroupRate], *, to_mean: bool) -> Ratio:
-    """The worst rate over the geometric mean of all, or over the best; its interval is made of logarithms.
+    """The worst rate over the geometric mean of all, or over the best; its interval is made of those of the rates.
 
-    Groups draw from different people, so their variances add. The worst of several is worse by chance alone, and the
-    more so the wider the intervals are.
+    Groups draw from different people, so on the scale of logarithms the distances to the ends of their intervals add up
+    as squares, for each side of its own (Zou and Donner, "Construction of confidence limits", Statistics in Medicine 27
+    (2008)). The worst of several is worse by chance alone, and the more so the wider the intervals are.
     """
     shares = [rate.share for rate in rates if rate.share]
     if len(shares) < max(2, len(rates)):
@@ -269,6 +270,11 @@ def _ratio(rates: Sequence[GroupRate], *, to_mean: bool) -> Ratio:
     logs = np.log([share.rate for share in shares])
     weights = np.full(len(shares), -1 / len(shares)) if to_mean else -1.0 * (np.arange(len(shares)) == logs.argmin())
     weights[logs.argmax()] += 1
-    middle, spread = float(weights @ logs), float(np.sqrt(weights**2 @ [share.log_variance for share in shares]))
-    low, high = (math.exp(max(0.0, middle + side * 1.96 * spread)) for side in (-1, 1))
+    middle = float(weights @ logs)
+    ends = np.log([share.ci95 for share in shares])  # (groups, 2), finite: rates above 0
+    lower, upper = (
+        np.where(weights > 0, *pair) - logs for pair in ((ends[:, 0], ends[:, 1]), (ends[:, 1], ends[:, 0]))
+    )
+    low = math.exp(max(0.0, middle - float(np.linalg.norm(weights * lower))))
+    high = math.exp(max(0.0, middle + float(np.linalg.norm(weights * upper))))
     return Ratio(math.exp(middle), (low, high))

@@ -153,7 +153,9 @@ def test_the_page_of_a_sets_own_galleries(data: Path, tmp_path: Path) -> None:
         assert f"{one.gallery.name}: 12 templates" in page.text
         assert one.closed_set[0].share
         assert span(one.closed_set[0].share.ci95) in page.text
-    assert document["galleries"]
+    rank_1 = [gallery["closed_set"][0]["rate"] for gallery in document["galleries"]]
+    assert document["mean"]["closed_set"][0] == {"k": 1, "rate": pytest.approx(sum(rank_1) / 2)}
+    assert f"rank 1{percent(sum(rank_1) / 2)}" in page.text.partition("Mean of the galleries")[2]
 
 
 def test_without_strangers_the_open_set_is_said_not_to_be_measured(data: Path) -> None:

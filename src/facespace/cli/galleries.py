@@ -7,7 +7,7 @@ import typer
 from facespace.cli import shell
 
 if TYPE_CHECKING:
-    from facespace.judge.galleries import GalleryEvaluation, Searched
+    from facespace.judge.galleries import GalleryEvaluation, MeanOfGalleries, Searched
 
 Row = tuple[str, ...]
 
@@ -24,7 +24,17 @@ def print_galleries(result: "GalleryEvaluation") -> None:
         for at in one.open_set:
             if at.refused:
                 shell.say(f"Refused: TPIR at FPIR {100 * at.fpir:g} % in {one.gallery.name}: {at.refused}.")
+    if result.mean:
+        typer.echo("\nmean of the galleries, each counting alike\n")
+        shell.show_table(("figure", "value"), _mean_rows(result.mean))
     shell.say(f"{result.silent} searches without a usable face; {result.images_per_s:.1f} photos per second.")
+
+
+def _mean_rows(mean: "MeanOfGalleries") -> list[Row]:
+    from facespace.judge.page import percent
+
+    rows: list[Row] = [(f"rank {k}", percent(rate)) for k, rate in mean.rates.items()]
+    return rows + [(f"TPIR at FPIR {100 * fpir:g} %", percent(tpir)) for fpir, tpir in mean.tpirs.items()]
 
 
 def _rows(one: "Searched") -> list[Row]:

@@ -1,7 +1,8 @@
 """Identification as a published set lists it: templates of probes, each against one gallery or several."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from facespace.judge.pooling import Templates, pool
 from facespace.judge.run import Progress, available_cores, embed_photos, named_faces
 from facespace.models.flipped import group_aware_of
 
+Key = TypeVar("Key")
 STRANGER = -1
 """The person of a template of which the set says only that it is nobody's who searches."""
 
@@ -71,6 +73,37 @@ class Searched:
 
 
 @dataclass(frozen=True)
+class MeanOfGalleries:
+    """Rank-k by k and TPIR by FPIR, averaged over galleries that count alike, as the literature reports such sets.
+
+    What is refused in one of them is left out. No interval is told: who is mated in one gallery raises the threshold of
+    another.
+    """
+
+    rates: dict[int, float]
+    tpirs: dict[float, float]
+
+    @classmethod
+    def of(cls, searched: Sequence[Searched]) -> "MeanOfGalleries":
+        """The mean of what was found in each."""
+        rates = [{rank.k: rank.share.rate for rank in one.closed_set if rank.share} for one in searched]
+        tpirs = [{at.fpir: at.found.tpir.rate for at in one.open_set if at.found} for one in searched]
+        return cls(_mean(rates), _mean(tpirs))
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"closed_set", "tpir_at_fpir"}`, lists of `k` and `rate`, of `fpir` and `tpir`."""
+        return {
+            "closed_set": [{"k": k, "rate": rate} for k, rate in self.rates.items()],
+            "tpir_at_fpir": [{"fpir": fpir, "tpir": tpir} for fpir, tpir in self.tpirs.items()],
+        }
+
+
+def _mean(figures: Sequence[dict[Key, float]]) -> dict[Key, float]:
+    """Of the figures that all have."""
+    return {key: float(np.mean([one[key] for one in figures])) for key in figures[0] if all(key in f for f in figures)}
+
+
+@dataclass(frozen=True)
 class GalleryEvaluation(Judged):
     """A model judged by a set's own galleries."""
 
@@ -79,13 +112,20 @@ class GalleryEvaluation(Judged):
     silent: int
     """Searches without a face: they count, and return nothing."""
 
+    @property
+    def mean(self) -> MeanOfGalleries | None:
+        """Over several galleries; None where there is one."""
+        return MeanOfGalleries.of(self.searched) if len(self.searched) > 1 else None
+
     def as_json(self) -> dict[str, Any]:
-        """The document of `evaluate --json`."""
+        """The document of `evaluate --json`; `mean` where there are several galleries."""
+        mean = self.mean
         people = np.unique(self.protocol.persons[self.protocol.persons != STRANGER])
         return {
             "model": self.model,
             "protocol": self.protocol.name,
             "galleries": [gallery.as_json() for gallery in self.searched],
+            **({"mean": mean.as_json()} if mean else {}),
             "failures": self.failures_as_json(searches=self.silent),
             **self.circumstances_as_json(people.size),
         }

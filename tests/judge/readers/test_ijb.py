@@ -299,6 +299,13 @@ def test_every_probe_searches_both_galleries_and_is_a_stranger_to_one(root: Path
         wanted = np.mean([score > allowed and rank == 1 for rank, score in mated])
         assert listing["tpir_at_fpir"][0]["tpir"] == pytest.approx(wanted)
     assert document["data"]["people"] == PEOPLE
+    both = document["galleries"]
+    assert [row["k"] for row in document["mean"]["closed_set"]] == [1, 2, 5]  # ten are refused
+    for row in document["mean"]["closed_set"]:
+        rates = [rank["rate"] for gallery in both for rank in gallery["closed_set"] if rank["k"] == row["k"]]
+        assert row["rate"] == pytest.approx(sum(rates) / 2)
+    (at,) = document["mean"]["tpir_at_fpir"]
+    assert at == {"fpir": 0.1, "tpir": pytest.approx(sum(g["tpir_at_fpir"][0]["tpir"] for g in both) / 2)}
 
 
 def test_templates_without_a_face_are_not_enrolled_or_return_nothing(root: Path, model: Path) -> None:
@@ -336,5 +343,5 @@ def test_the_verb_prints_both_galleries(root: Path, model: Path) -> None:
     asked = ["evaluate", str(model), "--protocol", "ijbc-1n", "--data", str(root), "--quiet"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0
-    for word in ("gallery G1 of 6", "gallery G2 of 6", "rank 1", "TPIR at FPIR 10 %"):
+    for word in ("gallery G1 of 6", "gallery G2 of 6", "rank 1", "TPIR at FPIR 10 %", "mean of the galleries"):
         assert word in done.stdout

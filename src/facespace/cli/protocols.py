@@ -81,7 +81,10 @@ Protocol = Annotated[
 ]
 Pairs = Annotated[
     Path | None,
-    typer.Option(help="LFW's pairs.txt or people.txt, RFW's list of a group or folder txts, or a CSV a,b,same[,fold]."),
+    typer.Option(
+        help="LFW's pairs.txt or people.txt, RFW's list of a group or folder txts, a CSV a,b,same[,fold], or another "
+        "list for ytf than splits.txt."
+    ),
 ]
 Folds = Annotated[str | None, typer.Option(help="Only these folds of the list, such as 1-3.")]
 Seed = Annotated[int, typer.Option(min=0, help="Which pairs the protocol folder makes, and who is enrolled.")]
@@ -258,7 +261,7 @@ def _ijb_searches(kind: "Kind") -> "Callable[[Asked], AnyProtocol]":
 def _ytf(asked: Asked) -> "AnyProtocol":
     from facespace.judge.readers.ytf import ytf
 
-    return ytf(asked.data, asked.frames, asked.average.value)
+    return ytf(asked.data, asked.frames, asked.average.value, asked.pairs)
 
 
 def _tinyface(asked: Asked) -> "AnyProtocol":
@@ -307,7 +310,7 @@ PROTOCOLS = {
     ProtocolName.ijbc: Row(_ijb("ijbc"), takes=_QUALITY),
     ProtocolName.ijbb_1n: Row(_ijb_searches("ijbb"), takes=_QUALITY),
     ProtocolName.ijbc_1n: Row(_ijb_searches("ijbc"), takes=_QUALITY),
-    ProtocolName.ytf: Row(_ytf, takes=frozenset({"--frames", "--average"})),
+    ProtocolName.ytf: Row(_ytf, takes=_LIST | {"--frames", "--average"}),
     ProtocolName.tinyface: Row(_tinyface),
     ProtocolName.folder: Row(_folder),
     ProtocolName.retrieval: Row(_retrieval),

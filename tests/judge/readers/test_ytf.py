@@ -146,6 +146,19 @@ def test_other_columns_and_aligned_crops_are_taken_too_and_frames_are_bounded(ma
         ytf(tmp_path)
 
 
+def test_another_list_is_taken_and_named(made: Path, model: Path, tmp_path: Path) -> None:
+    corrected = tmp_path / "splits_corrected.txt"
+    corrected.write_text((made / "splits.txt").read_text().replace(", 0\n", ", 1\n", 1))
+    asked = ["evaluate", str(model), "--protocol", "ytf", "--data", str(made), "--detector", "aligned", "--json", "-q"]
+    names = []
+    for more in ([], ["--pairs", str(corrected)]):
+        done = CliRunner().invoke(app, [*asked, *more])
+        assert done.exit_code == 0, done.output
+        names.append(json.loads(done.stdout)["protocol"])
+    assert names == ["ytf-splits", "ytf-splits_corrected"]
+    assert ytf(made, listed=corrected).same.sum() == ytf(made).same.sum() + 1
+
+
 def test_the_verb_takes_frames_and_the_way_of_averaging(made: Path, model: Path) -> None:
     asked = ["evaluate", str(model), "--protocol", "ytf", "--data", str(made), "--detector", "aligned", "--json", "-q"]
     documents = []

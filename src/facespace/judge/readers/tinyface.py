@@ -22,7 +22,8 @@ def tinyface(data: Path) -> GalleryProtocol:
 
     `data` is the folder `Testing_Set`, or holds it. Whose a photo is, its name says, as public code reads it: a number
     before the first underscore. The set's `.mat` files are not read. Figures are those of the closed set: a person is
-    found with the first of its photos. Raises DataError for a name without a number, or where folders are empty.
+    found with the first of its photos; the paper's mean average precision is left out. Raises DataError for a name
+    without a number, or where folders are empty.
     """
     root = next((data / name for name in ("Testing_Set", "tinyface/Testing_Set") if (data / name).is_dir()), data)
     kinds = {kind: _photos(root, kind) for kind in (MATES, STRANGERS, PROBES)}

@@ -18,8 +18,11 @@ MOST_FRAMES = 1000
 _COLUMNS = ("split", "first", "second", "same")
 
 
-def ytf(data: Path, frames: int = 100, average: Average = "embedding") -> PairProtocol:
+def ytf(data: Path, frames: int = 100, average: Average = "embedding", listed: Path | None = None) -> PairProtocol:
     """The pairs of videos in `splits.txt`, in its ten splits; `data` holds it beside `frame_images_DB/person/video/`.
+
+    `listed` is another list of the same form: the set's errata are `splits_corrected.txt`, whose labels differ.
+    The protocol's name says which was taken: `ytf-splits`, `ytf-splits_corrected`.
 
     A video is a template of its first `frames` photos in the order of their numbers, as FaceNet takes them (100 or
     1000), so that figures can be compared; those without a face are left out, where FaceNet takes later ones instead.
@@ -28,7 +31,8 @@ def ytf(data: Path, frames: int = 100, average: Average = "embedding") -> PairPr
     """
     if not 1 <= frames <= MOST_FRAMES:
         raise UsageError(f"{frames} frames of a video", hint=f"1 to {MOST_FRAMES}")
-    pairs, folds = _pairs(data / "splits.txt")
+    listed = listed or data / "splits.txt"
+    pairs, folds = _pairs(listed)
     root = next((data / name for name in FOLDERS if (data / name).is_dir()), data / FOLDERS[0])
     videos = {name: at for at, name in enumerate(dict.fromkeys(name for a, b, _ in pairs for name in (a, b)))}
     shown = [_frames(root, video)[:frames] for video in videos]
@@ -43,7 +47,7 @@ def ytf(data: Path, frames: int = 100, average: Average = "embedding") -> PairPr
     )
     names, labels = names_and_labels([video.split("/")[0] for video in videos])
     return PairProtocol(
-        "ytf",
+        f"ytf-{listed.stem}",
         photos=tuple(videos),
         labels=labels,
         first=np.array([videos[a] for a, _, _ in pairs], np.int64),

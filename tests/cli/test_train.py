@@ -83,6 +83,14 @@ def test_from_a_folder_to_a_model_and_from_that_to_its_pupil(
     assert (card["name"], card["dim"], card["input"]["channels"]) == ("tiny", 16, "rgb")
     assert "8 people" in card["trained_on"]
 
+    for others, said in ((people, "Note: tiny has learnt from these photos"), (tmp_path / "others", "")):
+        if not others.exists():
+            write_people(others, people=8, photos=4, seed=1)
+        judged = CliRunner().invoke(app, ["evaluate", "runs/tiny", "--data", str(others), "--detector", "aligned"])
+        assert judged.exit_code == 0, judged.output
+        assert judged.stderr.startswith(said)
+        assert ("has learnt" in judged.stderr) == bool(said)
+
     monkeypatch.setattr(outcome, "export_onnx", lambda trunk, spec, path: path.write_bytes(b"quickly") * 0.0)
     pupil = run(people, "--recipe", "taught", "--teacher", "runs/tiny/model.onnx", "--run", "pupil")
     assert pupil.exit_code == 0, pupil.output

@@ -1,6 +1,8 @@
 """Operating points: recomputed pair by pair; held-out people; what is refused and what is written."""
 
 import math
+import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from facespace.data.folder import open_people
 from facespace.errors import BadImage, ContractMismatch, Refused, UsageError
 from facespace.faces.detect import Aligned
 from facespace.judge import calibrate as room
-from facespace.judge.calibrate import calibrate, check, chosen, require_same_input, write
+from facespace.judge.calibrate import calibrate, check, chosen, learnt_from, require_same_input, write
 from facespace.models.card import card_path, read_card
 from facespace.models.embedder import load
 from facespace.models.matching import decision_point
@@ -96,6 +98,24 @@ def test_so_few_people_that_every_ratio_would_be_one_are_refused(tiny: Path, tmp
     people["drawn-0003"][0].unlink()
     with pytest.raises(Refused, match="3 people, 3 with"):
         calibrate(tmp_path / "few", embedder, Aligned(), fmrs=[0.3], threads=1)
+
+
+def test_people_whom_the_model_has_learnt_from_are_known_by_their_digest(people: Path, tmp_path: Path) -> None:
+    """And refused; not so where a photo is another, nor where the card names other people, or nobody's digest."""
+    there, root = open_people(people), tmp_path / "model"
+    root.mkdir()
+    said = f"{len(there.photos)} photos of 22 people, 4 of them held out (data {there.digest[:16]}), recipe r (0123)"
+    embedder = load(save_tiny(root / "tiny.onnx", card={"trained_on": said}, dim=16), threads=1)
+    assert learnt_from(embedder.card, people)
+    with pytest.raises(Refused, match="has learnt from these photos"):
+        calibrate(people, embedder, Aligned(), fmrs=[0.05], threads=1)
+    for other in (said.replace("data ", "data 0"), said.replace("22 people", "23 people"), "22 people", "not stated"):
+        assert not learnt_from(replace(embedder.card, trained_on=other), people)
+    assert not learnt_from(embedder.card, root / "absent")
+    shutil.copytree(people, root / "people")
+    assert learnt_from(embedder.card, root / "people")
+    (root / "people" / "drawn-0003" / "0001.jpg").write_text("no photo, but another")
+    assert not learnt_from(embedder.card, root / "people")
 
 
 def test_a_written_card_decides_and_checks(people: Path, tiny: Path, tmp_path: Path) -> None:

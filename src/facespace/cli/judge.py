@@ -76,6 +76,7 @@ def evaluate(
 
     Every share comes with its interval. With --compatible-with two models are judged together.
     """
+    from facespace.judge.calibrate import learnt_from
     from facespace.judge.groups import read_groups
     from facespace.judge.identification import Enrolment
     from facespace.judge.page import check_report
@@ -93,6 +94,8 @@ def evaluate(
     net = options.open_embedder(
         model, threads=1, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
+    if not quiet and learnt_from(net.card, data):
+        shell.say(f"Note: {net.name} has learnt from these photos: of strangers it knows less than the figures say.")
     older = None
     if compatible_with is not None:
         older = options.mirrored(_open_older(compatible_with, model, device, commercial), flip)

@@ -4,6 +4,7 @@ All pairs of the photos are scored. How sure a threshold is follows from the peo
 `core.dependence`). A photo without a usable face is counted, and takes no part: error rates are of faces compared.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ FMRS = (1e-2, 1e-3)
 Method = Literal["logistic", "isotonic"]
 MOST_PHOTOS = 2500
 """Three million pairs; more pairs of the same people would make nothing surer."""
+_TRAINED_ON = re.compile(r"(\d+) photos of (\d+) people.*\(data ([0-9a-f]{16})\)")
 DRAWS = 1000
 SEED = 0
 
@@ -80,12 +82,15 @@ def calibrate(
 ) -> Calibrated:
     """Find a threshold for each false match rate, and what scores mean, on the people in `data`.
 
-    They must be people whom the model has not learnt from. Raises Refused where their pairs cannot support a rate,
-    scores tell nobody apart, or so few people can show no likelihood ratio; DataError where there are not two kinds of
-    pairs.
+    They must be people whom the model has not learnt from. Raises Refused where it has, by its card, where their pairs
+    cannot support a rate, scores tell nobody apart, or so few people can show no likelihood ratio; DataError where
+    there are not two kinds of pairs.
     """
     if not fmrs or not all(0 < fmr < 1 for fmr in fmrs):
         raise UsageError("a false match rate lies between 0 and 1", hint="--fmr 1e-3")
+    if learnt_from(embedder.card, data):
+        hint = "bring people whom it has not learnt from: of strangers it is less sure"
+        raise Refused(f"{embedder.name!r} has learnt from these photos", file=data, hint=hint)
     photos, embedded, pairs = _paired(data, embedder, detector, policy, threads, progress)
     where = f"{embedded.acquired.sum()} photos of {pairs.people} people (data {embedded.digest[:16]})"
     a, b = np.divmod(pairs.cells.astype(np.int64), pairs.people)
@@ -105,6 +110,19 @@ def calibrate(
     )
     card = replace(embedder.card, operating_points=points, calibration=fitted)
     return Calibrated(card, fitted, embedded.failures)
+
+
+def learnt_from(card: Card, data: Path) -> bool:
+    """Whether the card says, by their digest, that the model was trained on the photos in `data`, and on no others."""
+    if (known := _TRAINED_ON.match(card.trained_on)) is None:
+        return False
+    try:
+        people = open_people(data)
+    except DataError:  # of another kind than what a training takes
+        return False
+    # Photos are read for their digest only where there are as many.
+    alike = (str(len(people.photos)), str(len(people.names))) == known.groups()[:2]
+    return alike and people.digest.startswith(known[3])
 
 
 def check(

@@ -44,6 +44,13 @@ def test_doctor_names_what_it_finds_and_leaves_a_list_and_a_sheet(data: Path, mo
     assert sheet.read_text().count("<section>") == len(document["findings"])
 
 
+def test_a_list_and_a_sheet_of_one_name_are_refused_before_any_work(data: Path, model: Path, tmp_path: Path) -> None:
+    twice = ("--list", tmp_path / "d.html", "--sheet", tmp_path / "there" / ".." / "d.html")
+    status, out, _ = call("doctor", data, "--model", model, "--json", *twice)
+    assert (status, json.loads(out)["error"]["code"]) == (2, "usage")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_doctor_shows_tables_and_says_what_it_refused(data: Path, model: Path) -> None:
     status, out, err = call("doctor", data, "--model", model)
     assert status == 1

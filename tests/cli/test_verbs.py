@@ -78,6 +78,12 @@ def test_verify_says_plainly_that_a_threshold_is_uncalibrated(folder: Path) -> N
         (("a.png", "b.png", "--model", "nobody"), 4, "model_not_found"),
         (("a.png", "b.png", "--detector", "yunet"), 4, "model_not_found"),
         (("a.png", "b.png", "--threshold", "nan"), 2, "usage"),
+        (("a.png", "b.png", "--threshold", "2"), 2, "usage"),
+        (("a.png", "b.png", "--threshold", "-1.1"), 2, "usage"),
+        (("a.png", "b.png", "--fmr", "5"), 2, "usage"),
+        (("a.png", "b.png", "--fmr", "0"), 2, "usage"),
+        (("a.png", "b.png", "--fmr", "nan"), 2, "usage"),
+        (("a.png", "b.png", "--detector-weights", "a.png"), 2, "usage"),
     ],
 )
 def test_verify_refuses_with_the_right_code(args: tuple[str, ...], status: int, code: str) -> None:

@@ -69,6 +69,13 @@ def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
         export(tmp_path, tmp_path / "x.onnx")
     with pytest.raises(UsageError, match=r"\.onnx"):
         export(run, tmp_path / "x.pt")
+    with pytest.raises(UsageError, match="what network") as contradicted:
+        export(run, tmp_path / "x.onnx", trunk="iresnet50")
+    assert "--trunk" in contradicted.value.hint
+    (tmp_path / "done.onnx").touch()
+    with pytest.raises(UsageError, match="ONNX already"):
+        export(tmp_path / "done.onnx", tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
     weights = tmp_path / "public.pt"
     weights.touch()
     with pytest.raises(UsageError, match="network"):

@@ -148,6 +148,9 @@ def test_a_rate_that_the_card_does_not_state_is_refused(tmp_path: Path) -> None:
         decision_point(embedder, fmr=1e-4)
     with pytest.raises(UsageError):
         decision_point(embedder, threshold=0.3, fmr=0.01)
+    for fmr in (5, 1, 0, -0.1, float("nan")):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            decision_point(embedder, fmr=fmr)
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.nightly)])

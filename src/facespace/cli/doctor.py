@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facespace.cli import options, shell
+from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,8 @@ def doctor(
     from facespace.judge.sheets import page
     from facespace.models.card import write_atomic
 
+    if listing and sheet and listing.resolve() == sheet.resolve():
+        raise UsageError("the list and the sheet would be one file", file=sheet, hint="two names: --list, --sheet")
     people = open_people(data)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     embedder = options.open_embedder(

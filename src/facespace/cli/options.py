@@ -131,11 +131,16 @@ def mirrored(net: "NetEmbedder", flip: Flip) -> "NetEmbedder | Flipped":
 
 
 def open_detector(name: DetectorName, *, weights: Path | None, size: int, commercial: bool) -> "Detector":
-    """The detector that the options name; Refused where `commercial` and no card of its weights allows it."""
+    """The detector that the options name.
+
+    Refused where `commercial` and no card of its weights allows it; UsageError for weights that nothing would use.
+    """
     from facespace.faces.detect import WEIGHTS, Aligned, YuNet
     from facespace.faces.home import models_folder
 
     if name is DetectorName.aligned:
+        if weights is not None:
+            raise UsageError("faces are aligned already, and no detector looks", hint="leave out --detector-weights")
         return Aligned()
     detector = YuNet(weights, working_size=size)
     if commercial:

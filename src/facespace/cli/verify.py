@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facespace.cli import options, shell
+from facespace.errors import UsageError
 
 if TYPE_CHECKING:
     from facespace.models.matching import Verdict
 
 DIFFERENT = 1
+MOST_SIMILAR = 1 + 1e-6
+"""Cosines end at 1, but for their rounding."""
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +49,8 @@ def verify(
     embedder = options.open_embedder(
         model, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
+    if threshold is not None and embedder.card.group_aware is None and abs(threshold) > MOST_SIMILAR:
+        raise UsageError(f"{threshold:g} is no threshold: a cosine lies between -1 and 1", hint="--threshold 0.4")
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     verdict = matching.verify(photo_a, photo_b, embedder, finder, threshold=threshold, fmr=fmr, policy=policy.value)
     if json:

@@ -30,6 +30,8 @@ def export(source: Path, output: Path, *, trunk: str | None = None, half: bool =
         raise ModelNotFound("there are no weights to export here", file=weights, hint="a run's folder, or its weights")
     if output.suffix != ".onnx":
         raise UsageError("an export is an .onnx file", file=output, hint="-o model.onnx")
+    if weights.suffix == ".onnx":
+        raise UsageError("this is ONNX already", file=weights, hint="use it as it is, or give the run's folder")
     net, spec = _torch_weights(weights, trunk)
     from facespace.models.nets.export import export_onnx
 
@@ -48,6 +50,8 @@ def _torch_weights(weights: Path, trunk: str | None) -> "tuple[nn.Module, TrunkS
     except ImportError as error:
         raise MissingExtra("exporting needs torch, which is absent", hint="pip install 'facespace[train]'") from error
     if weights.suffix == ".safetensors":
+        if trunk is not None:
+            raise UsageError("these weights say themselves what network they are of", hint="leave out --trunk")
         return load_trunk(weights)
     if trunk is None:
         raise UsageError(

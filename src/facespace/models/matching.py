@@ -105,10 +105,13 @@ def decision_point(embedder: Embedder, threshold: float | None = None, fmr: floa
     none was asked for, the uncalibrated default.
 
     Raises ContractMismatch where the card's points were found for another use of the model, Refused where it has none
-    at `fmr`, UsageError for a group-aware model without a point: its similarities are no cosines, and have no default.
+    at `fmr`, UsageError for what can be no rate, and for a group-aware model without a point: its similarities are no
+    cosines, and have no default.
     """
     if threshold is not None:
         return _given(threshold, fmr)
+    if fmr is not None and not 0 < fmr < 1:
+        raise UsageError(f"{fmr:g} is no false match rate: one lies between 0 and 1", hint="--fmr 0.001")
     if reason := mismatch(embedder):
         hint = "use the model as it was calibrated, give --threshold, or run `facespace calibrate` anew"
         raise ContractMismatch(reason, hint=hint)

@@ -4,7 +4,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from facespace.core import identification
 from facespace.core.dependence import share_over_people
 from facespace.core.galleries import Strangers, held_out, if_independent, measured_on, met_in_gallery
 from facespace.core.identification import NOBODY, Searches, at_fpir, cmc, det, open_set, search
@@ -200,3 +202,20 @@ def test_shares_of_one_person_or_without_errors_claim_little() -> None:
     assert none.ci95[1] > 0.1  # about 3 / 30 people, not 3 / 300 searches
     with pytest.raises(DataError):
         share_over_people([], [])
+
+
+def test_a_tpir_that_hardly_a_draw_moves_is_no_certainty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 sets of 300 mates, of whom one in 200 is missed at the true threshold, and 1,000 strangers."""
+    monkeypatch.setattr(identification, "REPLICATES", 200)
+    rng = np.random.default_rng(0)
+    threshold = stats.norm.isf(0.01)
+    centre = threshold + stats.norm.isf(0.005)
+    held = 0
+    for _ in range(200):
+        mates, tops = (rng.normal(mean, 1, size).astype(np.float32) for mean, size in ((centre, 300), (0, 1000)))
+        found = at_fpir(Searches(mates, np.ones(300, np.int64), np.arange(300), tops, np.arange(1000)), 0.01)
+        low, high = found.tpir.ci95
+        plain = share_over_people(mates >= found.threshold, np.arange(300)).ci95
+        assert low <= plain[0] < plain[1] <= high
+        held += low <= 0.995 <= high
+    assert held >= stats.binom.ppf(0.001, 200, 0.93)  # an exact interval of few errors may hold in more than 95 %

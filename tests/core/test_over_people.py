@@ -51,16 +51,15 @@ def test_predicted_variances_are_those_from_set_to_set() -> None:
         assert 0.75 < np.mean(predicted[name]) / np.var(found) < 1.5, name  # slopes are noisy: rather too much
 
 
-def test_a_difference_is_students() -> None:
+def test_the_interval_of_a_difference_is_that_of_a_paired_t_test() -> None:
     rng = np.random.default_rng(1)
-    first, second = (Estimate(value, rng.normal(size=50) / 50, extra) for value, extra in ((0.2, 0.001), (0.5, 0.002)))
-    trials = Trials.of(np.arange(50))
-    moved = second.influence - first.influence
-    error = np.sqrt(max(moved @ moved * 50 / 49, moved @ moved) + 0.002)
-    value, (low, high), p = difference(first, second, trials)
-    half = stats.t.ppf(0.975, 49) * error
-    assert (value, low, high) == pytest.approx((0.3, 0.3 - half, 0.3 + half), rel=1e-9)
-    assert p == pytest.approx(2 * stats.t.sf(0.3 / error, 49), rel=1e-6)
+    values = rng.normal((0.4, 0.5), 0.3, (50, 2))
+    first, second = (Estimate(each.mean(), (each - each.mean()) / 50) for each in values.T)
+    value, interval, p = difference(first, second, Trials.of(np.arange(50)))
+    test = stats.ttest_rel(values[:, 1], values[:, 0])
+    assert value == pytest.approx(np.mean(values[:, 1] - values[:, 0]))
+    assert interval == pytest.approx(tuple(test.confidence_interval()), rel=1e-9)
+    assert p == pytest.approx(test.pvalue, rel=1e-6)
 
 
 def test_figures_that_no_pair_moves_apart_may_still_differ_by_the_rule_of_3() -> None:
@@ -68,3 +67,44 @@ def test_figures_that_no_pair_moves_apart_may_still_differ_by_the_rule_of_3() ->
     value, (low, high), p = difference(same, same, Trials.of(np.arange(50)))
     assert (value, p) == (0, 1)
     assert -low == high == pytest.approx(1 - 0.025 ** (1 / 50), rel=0.06)
+
+
+@pytest.mark.parametrize("apart", [0.0005, 0.0009217, 0.0009228, 0.01, 1.0])
+def test_figures_apart_that_no_pair_moves_differ_as_far_as_people_can_tell(apart: float) -> None:
+    """Were one of 1 / apart people otherwise, the chance that none of 4,000 is, and as much for the other side."""
+    first, second = (Estimate(value, np.ones(4000)) for value in (1 - apart, 1.0))
+    value, (low, high), p = difference(first, second, Trials.of(np.arange(4000)))
+    assert value == pytest.approx(apart)
+    assert p == pytest.approx(min(1, 2 * stats.binom.pmf(0, 4000, apart)), rel=0.01)
+    assert (low > 0) == (p < 0.05)
+    assert high <= 1
+
+
+def bootstrap(genuine: np.ndarray, impostors: np.ndarray, allowed: int) -> tuple[float, float]:
+    """The TAR at so many false accepts, where pairs are drawn anew and the threshold is found anew: 2.5 to 97.5 %."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(1000):
+        threshold = np.sort(rng.choice(impostors, impostors.size))[-allowed - 1]
+        found.append((rng.choice(genuine, genuine.size) > threshold).mean())
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize(("count", "near"), [(300, 1), (5000, 8)])
+@pytest.mark.parametrize("good", [True, False])
+def test_a_tar_next_to_none_or_all_is_as_sure_as_drawing_the_pairs_anew(count: int, near: int, good: bool) -> None:
+    """All genuine pairs are accepted, or none, but a few are so near the threshold that chance decides otherwise."""
+    rng = np.random.default_rng(0)
+    impostors = np.sort(rng.normal(0, 0.1, 3000))[::-1]
+    genuine = np.full(count, 1.0 if good else -1.0)
+    genuine[:near] = impostors[25 if good else 35] - 1e-9  # 30 false accepts are allowed
+    scores, same = np.append(genuine, impostors), np.arange(count + 3000) < count
+    pairs = Judged.of(scores, same, np.arange(scores.size) % 10, Trials.of(np.arange(scores.size)), "accept")
+    threshold = at_far(pairs.curve, 0.01).threshold
+    low, high = pairs.tar_interval(0.01, pairs.rates(np.array([threshold])))
+    least, greatest = bootstrap(genuine, impostors, 30)
+    unseen = 1 - 0.025 ** (1 / count)  # what pairs may do that none of these does: no drawing shows it
+    assert low == pytest.approx(least, abs=1.2 * unseen) if good else low == 0
+    assert high == pytest.approx(greatest, abs=1.2 * unseen) if not good else high == 1
+    assert high - low >= greatest - least - 1e-3

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from facespace.core import retrieval
-from facespace.core.intervals import wilson
 from facespace.core.resampling import draw_people
 from facespace.core.retrieval import NEVER, mean_over_people, rank_mates
 from facespace.core.scores import unit_vectors
@@ -118,7 +118,8 @@ def test_the_interval_draws_people_and_not_queries() -> None:
     assert mean == 0.625
     replicates = [np.average([1, 0, 1, 0.5], weights=w) for w in weights]
     np.testing.assert_allclose((low, high), np.quantile(replicates, [0.025, 0.975]))
-    assert high - low > 2 * (wilson(25, 40)[1] - wilson(25, 40)[0])
+    forty = stats.beta.ppf([0.025, 0.975], [25, 26], [16, 15])  # Clopper and Pearson's of 25 of 40 queries
+    assert high - low > 2 * np.ptp(forty)
 
 
 def test_the_interval_weighs_people_by_their_queries() -> None:
@@ -132,4 +133,6 @@ def test_the_interval_weighs_people_by_their_queries() -> None:
 def test_people_who_fare_alike_are_no_certainty(value: float) -> None:
     mean, interval = mean_over_people(np.full(30, value), np.repeat(np.arange(3), 10), np.ones((5, 3)))
     assert mean == value
-    assert interval == wilson(round(3 * value), 3)
+    trials = 3 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 2)) ** 2  # three people know their spread badly
+    most = 1 - 0.025 ** (1 / trials)
+    assert interval == pytest.approx((1 - most, 1) if value else (0, most), abs=1e-9)

@@ -278,15 +278,6 @@ def test_det_points_are_corners_and_no_point_of_the_curve_beats_them(
     assert set(few) <= best
 
 
-@given(pairs(), st.sampled_from([0.25, 0.5, 1.0]))
-def test_fnmr_at_fmr_is_what_tar_leaves(sample: tuple[list[float], list[bool], list[int]], fmr: float) -> None:
-    scores, same, _ = sample
-    curve = v.roc(scores, same)
-    if 1 / same.count(False) <= fmr:
-        kept = [1 - curve.tar[k] for k in range(curve.tar.size) if curve.far[k] <= fmr]
-        assert v.fnmr_at_fmr(curve, fmr) == min(kept)
-
-
 @given(pairs(), st.data())
 def test_errors_after_discards_are_counted_again(
     sample: tuple[list[float], list[bool], list[int]], data: st.DataObject

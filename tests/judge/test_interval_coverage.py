@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facespace.core import identification
 from facespace.core.identification import Searches, at_fpir
-from facespace.core.intervals import Interval, clopper_pearson
+from facespace.core.intervals import Interval, clopper_pearson_share
 from facespace.judge.compare import compare
 from facespace.judge.figures import figures_of
 from facespace.judge.people import PairPeople
@@ -80,7 +80,7 @@ def truth(population: Callable[[np.random.Generator], Pairs]) -> tuple[float, fl
 def check(name: str, intervals: list[Interval], value: float) -> None:
     """Of 2,000 sets 93 to 97 % hold the truth; of 200, what chance gives in 998 of 1,000 cases where that is so."""
     held, sets = sum(low <= value <= high for low, high in intervals), len(intervals)
-    least, greatest = (held / sets,) * 2 if sets >= 2000 else clopper_pearson(held, sets, 0.998)
+    least, greatest = (held / sets,) * 2 if sets >= 2000 else clopper_pearson_share(held / sets, sets, 0.998)
     assert least <= 0.97, f"{name}: {held} of {sets} intervals hold {value}"
     assert greatest >= 0.93, f"{name}: {held} of {sets} intervals hold {value}"
 

@@ -131,7 +131,7 @@ class Reliability:
     observed: Floats
     """The share that is genuine, at the prior asked for."""
     ci95: Floats
-    """`(bins, 2)`: Wilson's interval of that share, as if pairs were independent."""
+    """`(bins, 2)`: Wilson's interval of that share over pairs, not over people: too narrow where pairs share people."""
     genuine: NDArray[np.int64]
     impostors: NDArray[np.int64]
     weight: Floats

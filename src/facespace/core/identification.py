@@ -61,7 +61,10 @@ class Identified:
 
     threshold: float
     tpir: Share
-    """Its interval draws anew the people who search, and with them the threshold; the gallery stays."""
+    """Its interval draws anew the people who search, and with them the threshold; the gallery stays.
+
+    It is no narrower than at a given threshold: where hardly a mate is missed, hardly a draw shows a miss.
+    """
     fpir: Share
     """The achieved one."""
 
@@ -144,8 +147,8 @@ def at_fpir(searches: Searches, fpir: float, rank: int = 1, seed: int = 0) -> Id
     threshold, mates = float(curve.thresholds[at]), searches.within(rank)
     plain = share_over_people(accepts(mates, threshold), searches.people)
     drawn = _Drawn.of(mates, searches).tpir(fpir, np.random.default_rng(seed))
-    # Replicates that all agree show nothing: then the interval at this one threshold.
-    interval = plain.ci95 if np.ptp(drawn) == 0 else percentile_interval(drawn)
+    (low, high), (least, most) = plain.ci95, percentile_interval(drawn)
+    interval = min(low, least), max(high, most)
     tpir = Share(plain.rate, plain.trials, plain.people, plain.effective, interval)
     return Identified(threshold, tpir, share_over_people(accepts(searches.tops, threshold), searches.strangers))
 

@@ -38,18 +38,13 @@ def wilson_share(share: float, trials: float, level: float = 0.95) -> Interval:
     return (0.0 if share == 0 else low, 1.0 if share == 1 else high)
 
 
-def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """The exact interval for a share of `hits` among `trials` > 0: covers at least its level, whatever the truth.
+def clopper_pearson_share(share: float, trials: float, level: float = 0.95) -> Interval:
+    """The exact interval for a `share` 0..1 of `trials` > 0: covers at least its level, whatever the truth.
 
-    The bounds are the shares under which as many hits, or as few, have a chance of (1 - level) / 2.
+    The bounds are the shares under which as many hits, or as few, have a chance of (1 - level) / 2. `trials` need be no
+    whole number, as in `wilson_share`.
     Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
     """
-    _check(hits, trials, level)
-    return clopper_pearson_share(hits / trials, trials, level)
-
-
-def clopper_pearson_share(share: float, trials: float, level: float = 0.95) -> Interval:
-    """The exact interval for a `share` 0..1 of `trials` > 0, which need be no whole number, as in `wilson_share`."""
     hits, misses, tail = share * trials, (1 - share) * trials, (1 - level) / 2
     low = 0.0 if share == 0 else _solve(lambda p: incomplete_beta(hits, misses + 1, p), tail)
     high = 1.0 if share == 1 else 1 - _solve(lambda q: incomplete_beta(misses, hits + 1, q), tail)

@@ -4,11 +4,12 @@ To first order a figure moves with each pair by its influence, and its variance 
 people (see `dependence`). A threshold that other pairs chose moves with these:
 
 - accuracy does not feel that: where it is greatest, it is level;
-- a TAR at a FAR moves by the slope of the ROC for each false accept that chance adds;
+- a TAR at a FAR moves along the ROC as far as chance moves the false accepts;
 - the equal error rate lies where both rates meet, and each counts by how steep the other is.
 
-Slopes are those of straight lines over the stretch of the curve in which chance moves the threshold. Nothing is drawn:
-the time grows with the pairs alone.
+Slopes are those of straight lines over the stretch of the curve in which chance moves the threshold; the interval of a
+TAR goes by the curve itself, since a TAR near 0 or 1 has no room for a slope. Nothing is drawn: the time grows with the
+pairs alone.
 """
 
 import math
@@ -20,13 +21,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facespace.core import verification as v
-from facespace.core.dependence import Floats, Ids, Share, Trials, Z, interval_of, share_of, within
+from facespace.core.dependence import (
+    Floats,
+    Ids,
+    Share,
+    Trials,
+    Z,
+    around,
+    interval_of,
+    known_trials,
+    reach,
+    share_of,
+)
 from facespace.core.intervals import Interval, incomplete_beta, t_quantile
 
 Flags = NDArray[np.bool_]
-STRETCH = 1.2
-"""Standard errors of the FAR to either side over which the ROC's slope is taken for one TAR: more made its intervals
-cover more than 97 % of simulated sets, fewer less than 93 % where a handful of false accepts decide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,22 +100,32 @@ class Judged:
         folds = self.folds if thresholds.size > 1 else np.zeros_like(self.folds)
         return share_over_folds(accepted, self.same, folds), share_over_folds(accepted, ~self.same, folds)
 
-    def moving(self, far: float, rates: tuple[Estimate, Estimate], compared: bool = False) -> Estimate:
-        """The TAR of `rates` where chance moves its threshold, so that the FAR stays what it is.
+    def tar_interval(self, far: float, rates: tuple[Estimate, Estimate]) -> Interval:
+        """The 95 % interval of the TAR of `rates`, whose threshold was chosen to have the FAR."""
+        tar, achieved = rates
+        shares = self.share(tar, self.same), self.share(achieved, ~self.same)
+        return around(self.curve, far, shares[0], reach(far, shares[1]), -self._correlation(tar, achieved))[0]
 
-        The slope is that of a chord over false accept rates that chance gives. Few false accepts make a TAR lopsided,
-        which a chord down to none of them allows for. Where two models are `compared` that cancels, and the chord over
-        the logarithm of the rate is closer.
+    def _correlation(self, one: Estimate, other: Estimate) -> float:
+        """Of two figures, which people have in common; 0 where one of them does not vary."""
+        variances = [self._variance(estimate) for estimate in (one, other)]
+        if not all(variances):
+            return 0.0
+        scaled = [e.influence / math.sqrt(v) for e, v in zip((one, other), variances, strict=True)]
+        return float(np.clip(self.trials.variance(scaled[0] + scaled[1]) / 2 - 1, -1, 1))
+
+    def moving(self, far: float, rates: tuple[Estimate, Estimate]) -> Estimate:
+        """The TAR of `rates` where chance moves its threshold, so that the FAR stays what it is; for a comparison.
+
+        The slope is that of a chord over the logarithm of false accept rates that chance gives. A TAR near 0 or 1 is
+        lopsided, which cancels between two models and not in one: see `tar_interval`.
         """
         curve, (tar, achieved) = self.curve, rates
         pairs = curve.impostors / self.trials.repeats
-        error = math.sqrt(max(self.trials.variance(achieved.influence), far * (1 - far) / pairs))
-        if compared:
-            low, high = (within(curve, max(1 / pairs, far * math.exp(side * error / far))) for side in (-Z, Z))
-            run = far * math.log(high.far / low.far) if low.far else 0.0
-        else:
-            low, high = (within(curve, far + side * error) for side in (-STRETCH, STRETCH))
-            run = high.far - low.far
+        error = math.sqrt(max(self._variance(achieved), far * (1 - far) / pairs))
+        ends = (max(1 / pairs, far * math.exp(side * error / far)) for side in (-Z, Z))
+        low, high = (curve.point(max(1, curve.last_within(end))) for end in ends)
+        run = far * math.log(high.far / low.far) if low.far else 0.0
         slope = (high.tar - low.tar) / run if run > 0 else 0.0
         return Estimate(tar.value, tar.influence - slope * achieved.influence)
 
@@ -115,7 +134,7 @@ class Judged:
         rate, threshold = v.equal_error(self.curve)
         tar, far = self.rates(np.array([threshold]))
         gap = self.curve.far - (1 - self.curve.tar)  # rises along the curve
-        spread = Z * math.sqrt(self.trials.variance(far.influence + tar.influence))
+        spread = Z * math.sqrt(self._variance(Estimate(rate, far.influence + tar.influence)))
         first, last = (min(int(np.searchsorted(gap, end)), gap.size - 1) for end in (-spread, spread))
         steps = self.curve.far[last] - self.curve.far[first], self.curve.tar[last] - self.curve.tar[first]
         share = float(steps[1] / sum(steps)) if sum(steps) else 0.5
@@ -123,10 +142,13 @@ class Judged:
 
     def share(self, estimate: Estimate, among: Flags | None = None) -> Share:
         """An estimate as a share of the pairs `among` bool `(P,)` all."""
-        trials, kept = self.trials, np.ones_like(self.same) if among is None else among
-        people = np.bincount(np.concatenate((trials.first[kept], trials.second[kept]))) > 0
-        variance = trials.variance(estimate.influence) + estimate.extra if trials.people > 1 else 0.0
-        return share_of(estimate.value, int(kept.sum()) // trials.repeats, int(people.sum()), variance)
+        kept = np.ones_like(self.same) if among is None else among
+        people, pairs = self.trials.people_among(kept), int(kept.sum()) // self.trials.repeats
+        return share_of(estimate.value, pairs, people, self._variance(estimate) + estimate.extra)
+
+    def _variance(self, estimate: Estimate) -> float:
+        """Over people, without what choosing a threshold costs; one person shows none."""
+        return self.trials.variance(estimate.influence) if self.trials.people > 1 else 0.0
 
     def _accepted(self, thresholds: Floats) -> Flags:
         """Each pair at the threshold of its fold, or at the only one."""
@@ -144,14 +166,17 @@ def difference(first: Estimate, second: Estimate, trials: Trials) -> tuple[float
     """By how much the second figure is above the first, its 95 % interval, and the two-sided p of no difference.
 
     Both are of the same pairs; interval and p are Student's, so that the interval leaves out 0 where p is below 5 %.
-    Figures that no pair moves apart are no certainty: the rule of 3 over people bounds what they may hide.
+    Figures that no pair moves apart are no certainty: the rule of 3 over people bounds what they may hide, and the p is
+    that of the bound that just reaches 0.
     """
-    value, freedom = second.value - first.value, trials.people - 1
+    value, people = second.value - first.value, trials.people
     variance = trials.variance(second.influence - first.influence)
     if variance == 0:
-        most = interval_of(0.0, trials.people, trials.people)[1]
-        return value, (value - most, value + most), 1.0
-    variance += max(first.extra, second.extra)
-    half = t_quantile(0.95, freedom) * math.sqrt(variance)
-    p = incomplete_beta(freedom / 2, 0.5, freedom / (freedom + value**2 / variance))
-    return value, (value - half, value + half), p
+        half = interval_of(0.0, people, people)[1]
+        p = min(1.0, 2 * (1 - min(1.0, abs(value))) ** known_trials(people, people))
+    else:
+        # Both chose on the same pairs: what that costs counts once, the larger (coverage: docs/calibration.md).
+        variance += max(first.extra, second.extra)
+        half = t_quantile(0.95, people - 1) * math.sqrt(variance)
+        p = incomplete_beta((people - 1) / 2, 0.5, (people - 1) / (people - 1 + value**2 / variance))
+    return value, (max(-1.0, value - half), min(1.0, value + half)), p

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facespace.core.contracts import Vectors
-from facespace.core.intervals import Interval, wilson
+from facespace.core.dependence import interval_of
+from facespace.core.intervals import Interval
 from facespace.core.resampling import percentile_interval
 from facespace.core.scores import best
 from facespace.errors import DataError
@@ -78,13 +79,13 @@ def mean_over_people(
     """The mean of values in 0..1 `(Q,)` of queries, and its 95 % interval when people are drawn anew.
 
     `people` `(Q,)` in 0..P-1 says whose query each is; `weights` `(B, P)` how often each comes in every replicate (see
-    `resampling.draw_people`). Where all people fare alike the replicates show nothing: then Wilson's over people.
+    `resampling.draw_people`). Where all people fare alike the replicates show nothing: then that of one trial a person.
     """
     total = np.bincount(people, values.astype(np.float64), weights.shape[1])
     count = np.bincount(people, minlength=weights.shape[1])
     mean = float(values.mean())
     if np.ptp(total / count) == 0:
-        return mean, wilson(round(mean * len(count)), len(count))
+        return mean, interval_of(mean, len(count), len(count))
     return mean, percentile_interval((weights @ total) / (weights @ count))
 
 

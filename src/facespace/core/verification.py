@@ -5,6 +5,7 @@ distinct score is a threshold, and one above all scores accepts nothing. A score
 face: the pair counts, and no threshold accepts it.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -47,6 +48,20 @@ class Roc:
     def far(self) -> Floats:
         """False accept rate `(T,)`, also FMR."""
         return self.false_accepts / self.impostors
+
+    def last_within(self, far: float) -> int:
+        """The last point, which accepts most, whose FAR is not above `far` >= 0; FAR rises along the curve."""
+        return bisect_right(self.false_accepts, far, key=lambda accepts: accepts / self.impostors) - 1
+
+    def point(self, at: int) -> "OperatingPoint":
+        """One of the points."""
+        return OperatingPoint(
+            float(self.thresholds[at]),
+            int(self.true_accepts[at]),
+            self.genuine,
+            int(self.false_accepts[at]),
+            self.impostors,
+        )
 
 
 @dataclass(frozen=True)
@@ -134,15 +149,7 @@ def at_far(curve: Roc, far: float, repeats: int = 1) -> OperatingPoint:
     more than `far`: fewer than 1 / far impostor pairs.
     """
     refuse_far(curve.impostors // repeats, far)
-    # FAR rises along the curve: the last point that is not above the asked one accepts most.
-    at = int(np.searchsorted(curve.far, far, side="right")) - 1
-    return OperatingPoint(
-        float(curve.thresholds[at]),
-        int(curve.true_accepts[at]),
-        curve.genuine,
-        int(curve.false_accepts[at]),
-        curve.impostors,
-    )
+    return curve.point(curve.last_within(far))
 
 
 def refuse_far(impostors: int, far: float) -> None:
@@ -153,11 +160,6 @@ def refuse_far(impostors: int, far: float) -> None:
             f"they would only show that it is below {rule_of_3(impostors):.2g}",
             hint=f"judge on at least {1 / far:,.0f} impostor pairs, or ask for a higher FAR",
         )
-
-
-def fnmr_at_fmr(curve: Roc, fmr: float) -> float:
-    """The lowest FNMR, 1 - TAR, of the points whose FMR is at most `fmr`. Raises `Refused` as `at_far` does."""
-    return 1 - at_far(curve, fmr).tar
 
 
 def det(curve: Roc, points: int = 200) -> tuple[Floats, Floats]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from facespace.core.agglomeration import Linkage, Tree, cut, tree
 from facespace.core.contracts import Detector, Embedder, Vectors
-from facespace.core.intervals import Interval, wilson
+from facespace.core.dependence import interval_of
+from facespace.core.intervals import Interval
 from facespace.core.partitions import (
     Agreement,
     Table,
@@ -225,7 +226,7 @@ def _agreed(measure: Callable[..., Agreement], table: Table, weights: NDArray[np
 
 
 def _share(value: float, replicates: NDArray[np.float64], people: int) -> Share:
-    """Where all replicates agree they show nothing: then Wilson's interval over people."""
+    """Where all replicates agree they show nothing: then the interval of one trial a person."""
     if np.ptp(replicates) < 1e-12:
-        return Share(value, wilson(round(value * people), people))
+        return Share(value, interval_of(value, people, people))
     return Share(value, percentile_interval(replicates))

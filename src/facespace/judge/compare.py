@@ -157,7 +157,7 @@ def _tar_gap(judged: tuple[Judged, Judged], first: RateAtFar, second: RateAtFar)
     if first.thresholds is None or second.thresholds is None:
         return Gap(name, "higher", refused=first.refused or second.refused)
     one, other = (
-        pairs.moving(first.far, pairs.rates(thresholds), compared=True)
+        pairs.moving(first.far, pairs.rates(thresholds))
         for pairs, thresholds in zip(judged, (first.thresholds, second.thresholds), strict=True)
     )
     return Gap(name, "higher", first.rate, second.rate, *difference(one, other, judged[0].trials))

@@ -214,7 +214,7 @@ def _val_gap(one: Figures, other: Figures, a: RateAtFar, b: RateAtFar) -> Gap:
     if a.thresholds is None or b.thresholds is None:
         return Gap(refused=a.refused or b.refused)
     first, second = (
-        figures.judged.moving(rate.far, figures.judged.rates(thresholds), compared=True)
+        figures.judged.moving(rate.far, figures.judged.rates(thresholds))
         for figures, rate, thresholds in ((one, a, a.thresholds), (other, b, b.thresholds))
     )
     return _gap(one, other, first, second)
@@ -225,8 +225,8 @@ def _gap(one: Figures, other: Figures, first: Estimate, second: Estimate) -> Gap
     trials, count = one.judged.trials, len(one.judged.same) // one.judged.trials.repeats
     once = Trials.of(trials.first[:count], trials.second[:count])
     added = first.summed(one.judged.trials.repeats), second.summed(other.judged.trials.repeats)
-    value, (low, high), _ = difference(added[1], added[0], once)
-    return Gap(value, (max(-1.0, low), min(1.0, high)))
+    value, ci95, _ = difference(added[1], added[0], once)
+    return Gap(value, ci95)
 
 
 def _named(model: Embedder) -> dict[str, Any]:

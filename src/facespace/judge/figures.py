@@ -149,7 +149,7 @@ def _rate_at_far(judged: Judged, far: float, thresholds: NDArray[np.float64]) ->
     return RateAtFar(
         far,
         rate=rates[0].value,
-        ci95=judged.share(judged.moving(far, rates), judged.same).ci95,
+        ci95=judged.tar_interval(far, rates),
         achieved_far=rates[1].value,
         achieved_far_ci95=judged.share(rates[1], ~judged.same).ci95,
         thresholds=thresholds,

@@ -48,7 +48,8 @@ def protocol_of(people: int, photos: int = 4, spread: int = 25) -> tuple[Cluster
             Image.new("RGB", (112, 112), tuple(rgb.tolist())).save(stream, "PNG")
             content[f"p{person:02d}/{i}.png"] = stream.getvalue()
     names = tuple(content)
-    return ClusteringProtocol(names, np.repeat(np.arange(people), photos), content.__getitem__), content
+    persons = tuple(f"p{person:02d}" for person in range(people))
+    return ClusteringProtocol(names, np.repeat(np.arange(people), photos), persons, content.__getitem__), content
 
 
 def joined_by_hand(vectors: Vectors, threshold: float) -> NDArray[np.int64]:

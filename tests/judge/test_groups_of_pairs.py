@@ -14,6 +14,7 @@ from facespace.core.scores import unit_vectors
 from facespace.errors import DataError
 from facespace.faces.detect import Aligned
 from facespace.judge.groups import pair_differentials, read_groups
+from facespace.judge.measures import people_map
 from facespace.judge.readers.bins import bin_pairs
 from facespace.judge.readers.lists import cfp
 from facespace.judge.run import Evaluation, run
@@ -94,6 +95,11 @@ def test_people_are_those_of_the_protocol_whether_the_table_names_them_or_their_
             assert rate.trials == within.sum()
             assert rate.share is None or rate.share == share_over_people(wrong[within], a[within], b[within])
     assert any(rate.share for one in by_person for rate in one.groups)
+
+
+def test_the_map_of_people_has_their_names(cfp_evaluation: Evaluation) -> None:
+    found = people_map(cfp_evaluation.protocol.people_of_photos, cfp_evaluation.embedded)
+    assert found.names == tuple(f"{who:03d}" for who in range(8))
 
 
 def test_where_the_data_name_nobody_a_table_speaks_of_photos(tmp_path: Path) -> None:

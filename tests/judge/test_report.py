@@ -159,14 +159,14 @@ def test_error_versus_discard_follows_the_detectors_scores(
 
 def test_the_map_colours_the_people_with_most_photos(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     protocol, embedded = evaluation.protocol, evaluation.embedded
-    found = people_map(protocol.photos, protocol.labels, embedded)
+    found = people_map(protocol.people_of_photos, embedded)
     assert (len(found.points), found.left_out) == (embedded.acquired.sum(), 0)
     assert len(found.names) == 8
     assert "p04" not in found.names  # one of its photos gave no face
     assert np.bincount(found.colours + 1).tolist() == [len(found.points) - 24, *[3] * 8]
     monkeypatch.setattr("facespace.judge.measures.MOST_OF_ONE", 2)
     monkeypatch.setattr("facespace.judge.measures.MOST_POINTS", 20)
-    fewer = people_map(protocol.photos, protocol.labels, embedded)
+    fewer = people_map(protocol.people_of_photos, embedded)
     assert (len(fewer.points), fewer.left_out) == (20, embedded.acquired.sum() - 20)
     assert (fewer.names, np.bincount(fewer.colours + 1).tolist()) == (found.names, [4, *[2] * 8])
 

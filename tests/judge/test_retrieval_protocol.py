@@ -54,8 +54,8 @@ def coloured(sizes: list[int], spread: int = 15) -> dict[str, bytes]:
 
 def protocol_of(content: dict[str, bytes]) -> RetrievalProtocol:
     names = tuple(sorted(content))
-    labels = np.unique([name.split("/")[0] for name in names], return_inverse=True)[1]
-    return RetrievalProtocol(names, labels, content.__getitem__)
+    classes, labels = np.unique([name.split("/")[0] for name in names], return_inverse=True)
+    return RetrievalProtocol(names, labels, tuple(classes.tolist()), content.__getitem__)
 
 
 def test_figures_are_those_of_vectors_made_one_by_one() -> None:

@@ -100,11 +100,11 @@ def worst_found(evaluation: RetrievalEvaluation) -> list[Found]:
     """The people with the least mean average precision; nobody of whom all is found."""
     protocol, ranks = evaluation.protocol, evaluation.ranks
     asked = protocol.labels[ranks.queries]
-    _, first, person = np.unique(asked, return_index=True, return_inverse=True)
+    people, person = np.unique(asked, return_inverse=True)
     queries = np.bincount(person)
     precision = np.bincount(person, ranks.average_precision) / queries
     at_1 = np.bincount(person, ranks.found_within(1)) / queries
-    names = [_person(protocol.photos[ranks.queries[i]]) for i in first]
+    names = [protocol.names[label] for label in people]
     order = [int(i) for i in np.argsort(precision, kind="stable")[:WORST] if precision[i] < 1]
     return [Found(names[i], int(queries[i]), float(at_1[i]), float(precision[i])) for i in order]
 
@@ -153,7 +153,7 @@ def scattered(evaluation: ClusteringEvaluation) -> list[Scattered]:
     clusters = np.bincount(table.person, minlength=table.people)
     together = np.zeros(table.people, np.int64)
     np.maximum.at(together, table.person, table.photos)
-    names = [_person(protocol.photos[i]) for i in np.unique(protocol.labels, return_index=True)[1]]
+    names = [protocol.names[label] for label in np.unique(protocol.labels)]
     order = [int(i) for i in np.argsort(-clusters, kind="stable")[:WORST] if clusters[i] > 1]
     return [Scattered(names[i], int(table.of_person[i]), int(clusters[i]), int(together[i])) for i in order]
 
@@ -163,7 +163,7 @@ def mixed(evaluation: ClusteringEvaluation) -> list[Mixed]:
     protocol = evaluation.protocol
     table = tabulate(protocol.labels, evaluation.clusters)
     people = np.bincount(table.cluster, minlength=table.clusters)
-    names = [_person(protocol.photos[i]) for i in np.unique(protocol.labels, return_index=True)[1]]
+    names = [protocol.names[label] for label in np.unique(protocol.labels)]
     rows = []
     for i in np.argsort(-people, kind="stable")[:WORST]:
         if people[i] > 1:
@@ -172,8 +172,3 @@ def mixed(evaluation: ClusteringEvaluation) -> list[Mixed]:
             shown = tuple(names[person] for person in table.person[most])
             rows.append(Mixed(int(table.of_cluster[i]), int(people[i]), shown))
     return rows
-
-
-def _person(photo: str) -> str:
-    """The folder that a photo lies in."""
-    return photo.rpartition("/")[0] or photo

@@ -45,6 +45,15 @@ class GalleryProtocol:
     probes: NDArray[np.int64]
     galleries: tuple[Gallery, ...]
 
+    @property
+    def people_of_photos(self) -> list[str]:
+        """Whose each photo is, by the number of the person; a stranger's template is somebody of its own."""
+        whose = [""] * len(self.templates.photos)
+        for photo, template in zip(self.templates.photo.tolist(), self.templates.template.tolist(), strict=True):
+            person = int(self.persons[template])
+            whose[photo] = f"stranger {self.names[template]}" if person == STRANGER else str(person)
+        return whose
+
 
 @dataclass(frozen=True)
 class Searched:

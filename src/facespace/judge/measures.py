@@ -99,15 +99,16 @@ class PeopleMap:
     """Photos that are not shown because there are too many."""
 
 
-def people_map(photos: Sequence[str], labels: NDArray[np.int64] | None, embedded: Embedded) -> PeopleMap:
+def people_map(whose: Sequence[str] | None, embedded: Embedded) -> PeopleMap:
     """The people with most photos that gave a face, the first eight of them in colours, by t-SNE.
 
-    Raises DataError where the data do not say who is in the photos, or the vectors have no extent.
+    `whose` each photo is `(N,)`, is said by name. Raises DataError where the data do not say who is in the photos, or the
+    vectors have no extent.
     """
-    if labels is None:
+    if whose is None:
         raise DataError("the data do not name the people")
     there = np.flatnonzero(embedded.acquired)
-    people, counts = np.unique(labels[there], return_inverse=True, return_counts=True)[1:]
+    found, people, counts = np.unique(np.array(whose)[there], return_inverse=True, return_counts=True)
     place = np.empty(len(counts), np.int64)
     place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
     order = np.argsort(place[people], kind="stable")
@@ -115,9 +116,7 @@ def people_map(photos: Sequence[str], labels: NDArray[np.int64] | None, embedded
     shown = order[within < MOST_OF_ONE][:MOST_POINTS]
     colours = np.where(place[people] < NAMED, place[people], -1)[shown]
     points = neighbour_map(embedded.vectors[there[shown]])
-    firsts = [photos[there[shown[np.flatnonzero(colours == c)[0]]]] for c in range(min(NAMED, len(counts)))]
-    folders = tuple(name.rpartition("/")[0] for name in firsts)
-    names = folders if all(folders) and len(set(folders)) == len(folders) else tuple(firsts)
+    names = tuple(found[np.argsort(place)[:NAMED]].tolist())
     return PeopleMap(points, colours, names, len(there) - len(shown))
 
 

@@ -1,20 +1,17 @@
 """What a report says of pairs: folds, calibration, discards, and the worst pairs as pictures."""
 
-import base64
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from facespace.core.contracts import AlignedFaces
 from facespace.core.verification import accepts
 from facespace.judge.measures import Calibrated, Discard, attempt, calibrated, discarded
 from facespace.judge.page import Chart, Content, percent
 from facespace.judge.panels import det_chart, discard_chart, reliability_chart, roc_chart, score_chart
 from facespace.judge.run import Evaluation, worst_pairs
 from facespace.judge.scored import Scored
+from facespace.judge.sheets import data_url
 
 PICTURES = 12
 """Worst pairs of each kind that a report shows; hand it to `run` as `pictures`."""
@@ -81,14 +78,7 @@ def _pictured(evaluation: Evaluation, same: bool) -> list[dict[str, Any]]:
     rows = []
     for first, second, score in worst_pairs(evaluation.protocol, evaluation.scores, same, PICTURES):
         if {first, second} <= evaluation.crops.keys():
-            pictures = [_jpeg(evaluation.crops[name]) for name in (first, second)]
+            pictures = [data_url(evaluation.crops[name]) for name in (first, second)]
             wrong = bool(accepts(np.array(score), evaluation.figures.threshold, evaluation.figures.ties)) != same
             rows.append({"names": (first, second), "score": score, "wrong": wrong, "pictures": pictures})
     return rows
-
-
-def _jpeg(face: AlignedFaces) -> str:
-    """A face as a data URL."""
-    stream = BytesIO()
-    Image.fromarray(face).save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

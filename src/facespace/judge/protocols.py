@@ -27,16 +27,20 @@ NamedPair = tuple[str, str, bool]
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """Photos by name with their persons, `labels` int64 `(N,)`; `read` gives a photo's encoded bytes, in any thread."""
+    """Photos by name with their persons, `labels` int64 `(N,)`, which point into `names`.
+
+    `read` gives a photo's encoded bytes, in any thread.
+    """
 
     photos: tuple[str, ...]
     labels: NDArray[np.int64]
+    names: tuple[str, ...]
     read: Callable[[str], bytes]
 
     @classmethod
     def of(cls, people: People) -> Self:
         """All photos of a folder or tar."""
-        return cls(tuple(photo.name for photo in people.photos), people.labels, people.read)
+        return cls(tuple(photo.name for photo in people.photos), people.labels, people.names, people.read)
 
     @property
     def people(self) -> int:
@@ -132,16 +136,21 @@ def read_lfw_pairs(path: Path) -> list[list[NamedPair]]:
     folds, size = (int(field) for field in ("1", *header)[-2:])
     if len(lines) - 1 != folds * 2 * size:
         raise DataError(f"{len(lines) - 1} pairs, where the header promises {folds} x 2 x {size}", file=path)
-    named = [_named_pair(line, i // size % 2 == 0, i + 2, path) for i, line in enumerate(lines[1:])]
+    named = [named_pair(line, i + 2, path, same=i // size % 2 == 0) for i, line in enumerate(lines[1:])]
     return [named[fold * 2 * size : (fold + 1) * 2 * size] for fold in range(folds)]
 
 
-def _named_pair(line: str, same: bool, number: int, path: Path) -> NamedPair:
+_PAIRS = {True: "name, number, number", False: "name, number, name, number"}
+
+
+def named_pair(line: str, number: int, path: Path, same: bool | None = None) -> NamedPair:
+    """The pair in a line `name i j`, of one person, or `name i name j`; of the kind that `same` says, or either."""
     fields = line.split("\t") if "\t" in line else line.split()
+    expected = " or ".join(_PAIRS.values()) if same is None else _PAIRS[same]
+    same = len(fields) == 3 if same is None else same
     if same:
         fields[2:2] = fields[:1]  # name i j -> name i name j
     if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
-        expected = "name, number, number" if same else "name, number, name, number"
         raise DataError(f"line {number}: {line!r} is not: {expected}", hint="mend or re-download the list", file=path)
     a, i, b, j = fields
     return f"{a}/{a}_{int(i):04d}", f"{b}/{b}_{int(j):04d}", same

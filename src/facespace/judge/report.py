@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from facespace.judge.clustering import ClusteringEvaluation
 from facespace.judge.contents import clustering_content, gallery_content, identification_content, retrieval_content
-from facespace.judge.galleries import GalleryEvaluation
+from facespace.judge.galleries import GalleryEvaluation, GalleryProtocol
 from facespace.judge.groups import NOT_MEASURED, Differential, as_json
 from facespace.judge.measures import attempt, people_map
 from facespace.judge.page import Content, check_report, templates
@@ -68,7 +67,7 @@ class Report:
     def html(self) -> str:
         """The page."""
         evaluation, content = self.evaluation, self.content
-        people = attempt(people_map, *self._photos, evaluation.embedded)
+        people = attempt(people_map, self._whose, evaluation.embedded)
         missing = content.missing if not isinstance(people, str) else {**content.missing, "map of people": people}
         return (
             templates()
@@ -106,15 +105,14 @@ class Report:
                 return retrieval_content(self.evaluation)
 
     @property
-    def _photos(self) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
-        """Names of what has vectors, and whose they are."""
-        if not isinstance(self.evaluation, GalleryEvaluation):
-            return self.evaluation.protocol.photos, self.evaluation.protocol.labels
-        protocol, templates = self.evaluation.protocol, self.evaluation.protocol.templates
-        persons = np.where(protocol.persons >= 0, protocol.persons, -1 - np.arange(len(protocol.persons)))
-        labels = np.zeros(len(templates.photos), np.int64)
-        labels[templates.photo] = persons[templates.template]  # a stranger's template is a person of its own
-        return templates.photos, labels
+    def _whose(self) -> Sequence[str] | None:
+        """By name, whose each row of the vectors is; None where the data name nobody."""
+        protocol = self.evaluation.protocol
+        if isinstance(protocol, GalleryProtocol):
+            return protocol.people_of_photos
+        if protocol.labels is None or protocol.names is None:
+            return None
+        return [protocol.names[label] for label in protocol.labels]
 
     @property
     def _groups(self) -> Sequence[Differential] | None:

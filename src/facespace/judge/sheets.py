@@ -86,11 +86,11 @@ def _section(case: Case) -> str:
 
 def _figure(side: Side) -> str:
     caption = html.escape(side.caption)
-    faces = "".join(f'<img src="{_jpeg(face)}" alt="{caption}">' for face in side.faces)
+    faces = "".join(f'<img src="{data_url(face)}" alt="{caption}">' for face in side.faces)
     return f'<figure><figcaption>{caption}</figcaption><div class="faces">{faces}</div></figure>'
 
 
-def _jpeg(face: Picture) -> str:
-    """A picture RGB as an address that holds it."""
+def data_url(face: Picture) -> str:
+    """A picture RGB as an address that holds it, as JPEG."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(face, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

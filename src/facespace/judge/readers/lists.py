@@ -13,7 +13,16 @@ import numpy as np
 
 from facespace.data.folder import People, PhotoRef, open_people
 from facespace.errors import DataError
-from facespace.judge.protocols import FOLDS, NamedPair, PairProtocol, dealt, from_names, made_pairs, names_and_labels
+from facespace.judge.protocols import (
+    FOLDS,
+    NamedPair,
+    PairProtocol,
+    dealt,
+    from_names,
+    made_pairs,
+    named_pair,
+    names_and_labels,
+)
 
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -153,22 +162,11 @@ def rfw_group(pairs: Path, data: Path) -> PairProtocol:
 
     `data` holds the group's photos, `name/name_0001.jpg`.
     """
-    named = [_rfw_pair(line, at, pairs) for at, line in enumerate(_text(pairs).splitlines(), 1) if line.strip()]
+    named = [named_pair(line, at, pairs) for at, line in enumerate(_text(pairs).splitlines(), 1) if line.strip()]
     folds = [fold for fold, part in enumerate(np.array_split(np.arange(len(named)), FOLDS), 1) for _ in part]
     people = open_people(data)
     photos = {photo.name.rpartition(".")[0]: photo for photo in people.photos}
     return _protocol(pairs.stem, named, folds, photos, people, pairs)
-
-
-def _rfw_pair(line: str, at: int, path: Path) -> NamedPair:
-    fields = line.split("\t") if "\t" in line else line.split()
-    same = len(fields) == 3
-    if same:
-        fields[2:2] = fields[:1]  # name i j -> name i name j
-    if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
-        raise DataError(f"line {at} is not: name, number, number, or name, number, name, number", file=path)
-    a, i, b, j = fields
-    return f"{a}/{a}_{int(i):04d}", f"{b}/{b}_{int(j):04d}", same
 
 
 def _numbered(path: Path) -> list[str]:

@@ -199,9 +199,11 @@ def scores_meaning(pairs: RankedPairs, method: Method) -> dict[str, Any]:
 
 def chosen(people: People, most: int = MOST_PHOTOS) -> Photos:
     """At most `most` photos: as many of each person as fit, two at least; then the first people by name, if need be."""
-    places = np.concatenate([np.arange(count) for count in np.bincount(people.labels)])  # photos are sorted by person
+    order = np.argsort(people.labels, kind="stable")  # photos stand by name: those of `a-b` before those of `a`
+    counts = np.bincount(people.labels)
+    places = np.arange(order.size) - np.repeat(counts.cumsum() - counts, counts)  # within their person
     each = max([2, *(n for n in range(2, int(places.max()) + 2) if (places < n).sum() <= most)])
-    kept = np.flatnonzero(places < each)[:most]
+    kept = np.sort(order[places < each][:most])
     return Photos(tuple(people.photos[i].name for i in kept), people.labels[kept], people)
 
 

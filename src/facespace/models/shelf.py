@@ -8,6 +8,8 @@ from facespace.faces.home import models_folder
 SUFFIXES = (".onnx", ".safetensors")
 RESULT = "model.onnx"
 """The file in the folder of a run that a training leaves to be used."""
+PULLABLE = ("sface", "sface-int8")
+"""Recognisers of the zoo (`models.zoo`, which knows this room), here so that a missing one is told how it comes."""
 PACKAGED = Path(__file__).with_name("weights")
 
 
@@ -24,7 +26,7 @@ def shelf() -> dict[str, Path]:
 def find_weights(name_or_path: str | Path) -> Path:
     """The weights that are meant by a name on the shelf, a path to them, or the folder of a training run.
 
-    Raises ModelNotFound with the names there are.
+    Raises ModelNotFound with the names there are, or with the command that brings the one that is missing.
     """
     if found := shelf().get(str(name_or_path)):
         return found
@@ -33,6 +35,8 @@ def find_weights(name_or_path: str | Path) -> Path:
         path = path / RESULT
     if path.suffix in SUFFIXES and path.is_file():
         return path
+    if str(name_or_path) in PULLABLE:
+        raise ModelNotFound(f"the model {path.name!r} is not here yet", hint=f"run `facespace model pull {path.name}`")
     if path.suffix in SUFFIXES or path.name != str(name_or_path):
         raise ModelNotFound("there are no .onnx or .safetensors weights here", file=path, hint=_names())
     raise ModelNotFound(f"no model is called {path.name!r}", hint=_names())

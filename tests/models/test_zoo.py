@@ -175,7 +175,33 @@ def test_a_local_copy_serves_as_the_source(server: Server, tmp_path: Path) -> No
     copy = tmp_path / "cöpy of net"
     copy.write_bytes(server.content)
     assert zoo.pull("net", source=str(copy)).read_bytes() == server.content
+    assert copy.read_bytes() == server.content
     assert server.asked == []
+
+
+def test_a_local_file_that_is_another_is_told_apart(entry: zoo.Pullable, server: Server, tmp_path: Path) -> None:
+    """By its size, then by its digest; what was fetched before stays, to go on with."""
+    part, other = tmp_path / "models" / ".net.onnx.part", tmp_path / "note.txt"
+    part.parent.mkdir()
+    part.write_bytes(server.content[:HALF])
+    for content, words in (
+        (b"abc", "3 bytes instead of 1,048,576"),
+        (server.content + b"x", "1,048,577 bytes instead of 1,048,576"),
+        (server.content[:-1] + b"x", "SHA-256"),
+    ):
+        other.write_bytes(content)
+        with pytest.raises(DownloadFailed, match=f"is not net: .*{words}") as caught:
+            zoo.pull("net", source=str(other))
+        assert caught.value.file == str(other)
+        assert entry.url in caught.value.hint
+        assert names(part.parent) == [part.name]
+    for missing in (tmp_path / "nope.onnx", tmp_path):
+        with pytest.raises(DownloadFailed, match="there is no such file") as caught:
+            zoo.pull("net", source=str(missing))
+        assert "Errno" not in str(caught.value)
+    assert server.asked == []
+    zoo.pull("net")
+    assert server.asked == [f"bytes={HALF}-"]
 
 
 def test_commercial_refuses_before_anything_is_fetched(

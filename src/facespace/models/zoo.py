@@ -4,6 +4,7 @@ A fetched file gets its name only when its size and SHA-256 are right; an interr
 """
 
 import hashlib
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -111,7 +112,11 @@ def pull(
     weights = (folder or models_folder()) / entry.card.file
     if not (weights.is_file() and _sha256(weights) == entry.card.sha256):
         weights.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(entry, source or entry.url, weights, told)
+        url = source or entry.url
+        if url.startswith(("https://", "http://")):
+            _fetch(entry, url, weights, told)
+        else:
+            _copy(entry, Path(url), weights)
     write_card(entry.card, weights)
     return weights
 
@@ -181,11 +186,26 @@ def _pinned(weights: Path) -> Card | None:
     return next((entry.card for entry in ZOO.values() if entry.card.sha256 == digest), None)
 
 
+def _copy(entry: Pullable, source: Path, weights: Path) -> None:
+    """Take a local copy of the file, if it is one."""
+    hint = f"name the file itself, or leave out --from: it is fetched from {entry.url}"
+    if not source.is_file():
+        raise DownloadFailed("there is no such file", file=source, hint=hint)
+    if (size_bytes := source.stat().st_size) != entry.size_bytes:
+        said = f"is not {entry.card.name}: {size_bytes:,} bytes instead of {entry.size_bytes:,}"
+        raise DownloadFailed(said, file=source, hint=hint)
+    if _sha256(source) != entry.card.sha256:
+        raise DownloadFailed(f"is not {entry.card.name}: its SHA-256 is another", file=source, hint=hint)
+    part = weights.with_name(f".{weights.name}.part")
+    shutil.copyfile(source, part)
+    settle(part, weights)
+
+
 def _fetch(entry: Pullable, source: str, weights: Path, told: Told) -> None:
     """Download beside the name, continuing what is there, check, and give it the name."""
     part = weights.with_name(f".{weights.name}.part")
     try:
-        _download(_as_url(source), part, entry.size_bytes, told)
+        _download(source, part, entry.size_bytes, told)
     except (OSError, HTTPException, ValueError) as error:
         raise DownloadFailed(
             f"{entry.card.name} could not be fetched from {source}: {_reason(error)}",
@@ -220,12 +240,6 @@ def _download(url: str, part: Path, size_bytes: int, told: Told) -> None:
                 file.write(chunk)
                 here += len(chunk)
                 told(min(here, size_bytes), size_bytes)
-
-
-def _as_url(source: str) -> str:
-    if source.startswith(("https://", "http://")):
-        return source
-    return Path(source).resolve().as_uri()
 
 
 def _reason(error: Exception) -> str:

@@ -98,7 +98,7 @@ def test_people_are_those_of_the_protocol_whether_the_table_names_them_or_their_
 
 
 def test_the_map_of_people_has_their_names(cfp_evaluation: Evaluation) -> None:
-    found = people_map(cfp_evaluation.protocol.people_of_photos, cfp_evaluation.embedded)
+    found = people_map(cfp_evaluation.protocol.people_of_photos, cfp_evaluation.compared)
     assert found.names == tuple(f"{who:03d}" for who in range(8))
 
 

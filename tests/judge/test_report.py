@@ -143,7 +143,7 @@ def test_error_versus_discard_follows_the_detectors_scores(
     """The slow way: leave out the worst pairs, whole runs of equal quality only."""
     monkeypatch.setattr("facespace.judge.measures.DISCARD_FMR", 0.05)
     scores = np.random.default_rng(0).choice([0.5, 0.7, 0.9], len(evaluation.protocol.photos)).astype(np.float32)
-    judged = replace(evaluation, embedded=replace(evaluation.embedded, detector_scores=scores))
+    judged = replace(evaluation, compared=replace(evaluation.compared, detector_scores=scores))
     found, protocol = discarded(judged), evaluation.protocol
     pairs = [
         (min(scores[a], scores[b]), score < found.threshold)
@@ -158,7 +158,7 @@ def test_error_versus_discard_follows_the_detectors_scores(
 
 
 def test_the_map_colours_the_people_with_most_photos(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
-    protocol, embedded = evaluation.protocol, evaluation.embedded
+    protocol, embedded = evaluation.protocol, evaluation.compared
     found = people_map(protocol.people_of_photos, embedded)
     assert (len(found.points), found.left_out) == (embedded.acquired.sum(), 0)
     assert len(found.names) == 8

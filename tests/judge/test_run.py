@@ -14,8 +14,9 @@ from facespace.core.scores import unit_vectors
 from facespace.data.folder import PhotoRef
 from facespace.errors import DataError
 from facespace.faces.detect import Aligned
+from facespace.judge.embedding import BATCH, embed_photos
 from facespace.judge.protocols import PairProtocol, made_pairs
-from facespace.judge.run import BATCH, embed_photos, run, worst_pairs
+from facespace.judge.run import run, worst_pairs
 
 
 class Colours:

@@ -48,7 +48,7 @@ def ablate(
     json: options.Json = False,
 ) -> None:
     """Train the variants of a plan from one start, judge all on the same people. Re-run the same command to go on."""
-    from facespace.judge.run import available_cores
+    from facespace.judge.embedding import available_cores
 
     try:
         from facespace.train.ablate import ablate as carry_out

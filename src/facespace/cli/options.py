@@ -63,7 +63,7 @@ PER_CORE = 4
 def few_threads(asked: int | None) -> int | None:
     """What was asked; UsageError for more threads than `PER_CORE` for each core."""
     if asked is not None and asked > 1:
-        from facespace.judge.run import available_cores
+        from facespace.judge.embedding import available_cores
 
         cores = available_cores()
         if asked > PER_CORE * cores:

@@ -24,7 +24,7 @@ def check_number(processes: int, recipe: "Recipe") -> None:
 
     To be asked before any is started: each holds the whole of torch, and too many of them all memory.
     """
-    from facespace.judge.run import available_cores
+    from facespace.judge.embedding import available_cores
     from facespace.train.distributed import World
 
     cores, batch = available_cores(), recipe.sampler.batch

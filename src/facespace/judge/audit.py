@@ -18,12 +18,12 @@ from facespace.core.contracts import Detector, Embedder
 from facespace.data.folder import People
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Policy
+from facespace.judge.embedding import Progress, available_cores
 from facespace.judge.environment import describe_environment
 from facespace.judge.examine import Examined, examine
 from facespace.judge.findings import faces_of
 from facespace.judge.likeness import Coherences, Group, coherences, halves, likeness_across
 from facespace.judge.misnamed import FEWEST_PEOPLE, Reference, people_reference
-from facespace.judge.run import Progress, available_cores
 from facespace.judge.sheets import Case, Side
 
 _FOUND = 0.98  # of halves of a person reach the threshold

@@ -22,7 +22,7 @@ from facespace.core.verification import accepts
 from facespace.data.folder import People, open_people
 from facespace.errors import ContractMismatch, DataError, Refused, UsageError
 from facespace.faces.detect import Policy
-from facespace.judge.run import Embedded, Failure, Progress, available_cores, embed_photos
+from facespace.judge.embedding import Embedded, Failure, Progress, available_cores, embed_photos
 from facespace.models.calibration import Calibration, Steps, limits, similarity_name
 from facespace.models.card import Card, OperatingPoint, card_path, read_card, write_card
 from facespace.models.embedder import NetEmbedder

@@ -26,9 +26,9 @@ from facespace.core.scores import squared_distance
 from facespace.data.folder import open_people
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Policy
+from facespace.judge.embedding import Progress, available_cores, embed_photos
 from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.protocols import LabelledPhotos
-from facespace.judge.run import Progress, available_cores, embed_photos
 from facespace.models.card import OperatingPoint
 from facespace.models.matching import decision_point
 

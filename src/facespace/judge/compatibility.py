@@ -19,11 +19,12 @@ from facespace.core.scores import pair_scores, unit_vectors
 from facespace.core.verification import Ties
 from facespace.errors import ContractMismatch
 from facespace.faces.detect import Policy
+from facespace.judge.embedding import Embedded, Failure, Progress, available_cores, embed_photos
 from facespace.judge.environment import describe_environment
 from facespace.judge.figures import Figures, RateAtFar, figures_of
 from facespace.judge.people import PairPeople
 from facespace.judge.protocols import PairProtocol
-from facespace.judge.run import NO_FACE, Embedded, Failure, Progress, available_cores, embed_photos, failures_as_json
+from facespace.judge.run import NO_FACE, failures_as_json
 
 V1, V2 = 0, 1
 Way = tuple[int, int]

@@ -15,12 +15,12 @@ from facespace.data.folder import People
 from facespace.errors import BadImage, Refused
 from facespace.faces.detect import Policy
 from facespace.judge.duplicates import CANDIDATE, NEAR, joined, near_copies, same_content
+from facespace.judge.embedding import Progress, available_cores
 from facespace.judge.environment import describe_environment
 from facespace.judge.examine import Examined, examine
 from facespace.judge.findings import KINDS, Diagnosis, Finding, Kind
 from facespace.judge.likeness import Group, coherences
 from facespace.judge.misnamed import Doubts, doubts
-from facespace.judge.run import Progress, available_cores
 
 
 def diagnose(

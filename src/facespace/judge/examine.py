@@ -1,8 +1,6 @@
 """Every photo of a folder looked at once: content, fingerprint and vector, for those who look for defects and leaks."""
 
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +13,7 @@ from facespace.faces.align import aligned_faces
 from facespace.faces.detect import Policy
 from facespace.faces.photo import read_photo
 from facespace.judge.duplicates import BITS, Fingerprints, fingerprint
-from facespace.judge.run import BATCH, Embeds, Failure, Progress, available_cores
+from facespace.judge.embedding import Embeds, Failure, Progress, available_cores, in_batches
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def examine(
     prints, vectors = np.zeros((count, BITS), np.int8), np.zeros((count, embedder.dim), np.float32)
     failures: dict[int, Failure] = {}
 
-    def work(batch: range) -> int:
+    def work(batch: range) -> None:
         faces: dict[int, AlignedFaces] = {}
         for i in batch:
             content = people.read(people.photos[i])
@@ -77,17 +75,6 @@ def examine(
                 failures[i] = Failure(people.photos[i].name, error.code, error.message)
         if faces:
             vectors[list(faces)] = embedder.embed(np.stack(list(faces.values())))
-        return batch.stop
 
-    _each(work, [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)], threads, progress)
+    in_batches(work, count, threads or available_cores(), progress)
     return Examined(people, tuple(digests), prints, vectors, dict(sorted(failures.items())))
-
-
-def _each(work: Callable[[range], int], batches: list[range], threads: int | None, progress: Progress) -> None:
-    """Do all batches; after an error the rest is not begun."""
-    pool = ThreadPoolExecutor(threads or available_cores())
-    try:
-        for done in pool.map(work, batches):
-            progress(done, batches[-1].stop)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -11,7 +11,7 @@ from facespace.core.contracts import Detector
 from facespace.data.folder import People
 from facespace.errors import InputError
 from facespace.faces.detect import Policy
-from facespace.judge.run import align_photo
+from facespace.judge.embedding import align_photo
 from facespace.judge.sheets import SHOWN, Case, Picture, Side
 
 Kind = Literal["corrupt", "no_face", "duplicate", "near_duplicate", "mislabelled", "merged", "split"]

@@ -11,11 +11,10 @@ from facespace.core.contracts import Detector, Embedder, Vectors
 from facespace.core.identification import Searches
 from facespace.core.several import search_several
 from facespace.faces.detect import Policy
-from facespace.judge.environment import describe_environment, peak_memory_bytes
+from facespace.judge.embedding import Progress, available_cores, embed_photos, named_faces
 from facespace.judge.identified import FPIRS, AtFpir, RankK, at_fpirs, rank_ks
 from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.pooling import Templates, pool
-from facespace.judge.run import Progress, available_cores, embed_photos, named_faces
 from facespace.models.flipped import group_aware_of
 
 Key = TypeVar("Key")
@@ -156,14 +155,9 @@ def run_galleries(
     rows, enrolled, _ = pool(
         templates, photos.vectors, photos.acquired, photos.detector_scores, group_aware_of(embedder)
     )
-    source = (named_faces(templates) or detector).source
+    source = named_faces(templates) or detector
     return GalleryEvaluation(
-        circumstances=Circumstances(
-            model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
-            embedded=photos,
-            environment=describe_environment(threads, device, source, policy),
-            peak_memory_bytes=peak_memory_bytes(),
-        ),
+        circumstances=Circumstances.of(embedder, photos, source, policy, threads, device),
         protocol=protocol,
         searched=tuple(_searched(protocol, gallery, rows, enrolled, embedder) for gallery in protocol.galleries),
         silent=int((~enrolled[protocol.probes]).sum()),

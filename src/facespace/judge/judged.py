@@ -5,8 +5,9 @@ from typing import Any
 
 from facespace.core.contracts import Detector, Embedder
 from facespace.faces.detect import Policy
+from facespace.faces.given import GivenFaces
+from facespace.judge.embedding import Embedded, Failure
 from facespace.judge.environment import describe_environment, peak_memory_bytes
-from facespace.judge.run import Embedded, Failure
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,15 @@ class Circumstances:
 
     @classmethod
     def of(
-        cls, embedder: Embedder, embedded: Embedded, detector: Detector, policy: Policy, threads: int, device: str
+        cls,
+        embedder: Embedder,
+        embedded: Embedded,
+        detector: Detector | GivenFaces,
+        policy: Policy,
+        threads: int,
+        device: str,
     ) -> "Circumstances":
-        """Those of this process, now."""
+        """Those of this process, now; `detector` is where the faces come from."""
         return cls(
             model={"name": embedder.name, "contract": embedder.contract, "dim": embedder.dim},
             embedded=embedded,
@@ -82,7 +89,7 @@ class Judged:
         """`{"to_acquire", "files", ...}`."""
         return {"to_acquire": len(self.failures), "files": [failure.as_json() for failure in self.failures], **more}
 
-    def circumstances_as_json(self, people: int) -> dict[str, Any]:
+    def circumstances_as_json(self, people: int | None) -> dict[str, Any]:
         """`{"speed", "data", "environment"}`."""
         speed = {"images_per_s": self.images_per_s, "seconds": self.seconds}
         return {

@@ -13,7 +13,8 @@ from facespace.core.calibration import Logistic, Reliability, cllr, cllr_min, ex
 from facespace.core.maps import neighbour_map
 from facespace.core.verification import error_versus_discard
 from facespace.errors import DataError, Refused
-from facespace.judge.run import Embedded, Evaluation
+from facespace.judge.embedding import Embedded
+from facespace.judge.run import Evaluation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,7 +80,7 @@ def discarded(evaluation: Evaluation) -> Discard:
 
     Raises Refused where all faces are of one quality, which then tells nothing apart, or impostor pairs are too few.
     """
-    protocol, embedded = evaluation.protocol, evaluation.embedded
+    protocol, embedded = evaluation.protocol, evaluation.compared
     if np.unique(embedded.detector_scores[embedded.acquired]).size < 2:
         raise Refused("the detector gives all faces the same score")
     quality = np.minimum(embedded.detector_scores[protocol.first], embedded.detector_scores[protocol.second])
@@ -102,8 +103,8 @@ class PeopleMap:
 def people_map(whose: Sequence[str] | None, embedded: Embedded) -> PeopleMap:
     """The people with most photos that gave a face, the first eight of them in colours, by t-SNE.
 
-    `whose` each photo is `(N,)`, is said by name. Raises DataError where the data do not say who is in the photos, or the
-    vectors have no extent.
+    `whose` each photo is `(N,)`, is said by name. Raises DataError where the data do not say who is in the photos, or
+    the vectors have no extent.
     """
     if whose is None:
         raise DataError("the data do not name the people")

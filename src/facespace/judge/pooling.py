@@ -64,19 +64,19 @@ def pool(
     rows = np.flatnonzero(acquired[templates.photo])
     rows = rows[np.argsort(templates.template[rows], kind="stable")]
     out, enrolled = np.zeros((templates.count, vectors.shape[1]), np.float32), np.zeros(templates.count, np.bool_)
-    belief = np.zeros(templates.count, np.float32)
+    detected = np.zeros(templates.count, np.float32)
     for part in _whole_templates(templates.template[rows]):
         at = rows[part]
         template, media, photo = templates.template[at], templates.media[at], templates.photo[at]
         scores, present = detector_scores[photo, None], np.unique(template)
-        belief[present] = pooled(scores, template, media)[:, 0]
+        detected[present] = pooled(scores, template, media)[:, 0]
         weights = scores[:, 0] if templates.weighted else np.ones(len(photo), np.float32)
         sums, total = pooled(vectors[photo], template, media, weights), pooled(weights[:, None], template, media)
         usable = (total[:, 0] > 0) & sums.any(1)
         mean = sums[usable] / total[usable]
         out[present[usable]] = unit_vectors(mean) if group_aware is None else group_aware.unit(mean)
         enrolled[present[usable]] = True
-    return out, enrolled, belief
+    return out, enrolled, detected
 
 
 def _whole_templates(template: NDArray[np.int64]) -> Iterator[slice]:

@@ -67,7 +67,8 @@ class Report:
     def html(self) -> str:
         """The page."""
         evaluation, content = self.evaluation, self.content
-        people = attempt(people_map, self._whose, evaluation.embedded)
+        shown = evaluation.compared if isinstance(evaluation, Evaluation) else evaluation.embedded
+        people = attempt(people_map, self._whose, shown)
         missing = content.missing if not isinstance(people, str) else {**content.missing, "map of people": people}
         return (
             templates()

@@ -17,9 +17,9 @@ from facespace.core.retrieval import Ranks, mean_over_people, rank_mates
 from facespace.data.folder import open_people
 from facespace.errors import DataError
 from facespace.faces.detect import Policy
+from facespace.judge.embedding import Progress, available_cores, embed_photos
 from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.protocols import LabelledPhotos
-from facespace.judge.run import Progress, available_cores, embed_photos
 
 KS = (1, 2, 4, 8, 10, 100, 1000)
 """As the literature reports them: 1 to 8 for birds and cars, 1 to 1,000 for products."""

@@ -137,7 +137,7 @@ def test_scores_of_templates_are_those_of_public_code_by_the_landmarks_of_the_se
     assert all(crop.shape == (112, 112, 3) for crop in result.crops.values())
     belief = [np.mean([np.mean([scores()[n] for n, of, m in listed() if (of, m) == (t, i)]) for i in (7, 8)])
               for t in TEMPLATES]  # fmt: skip
-    np.testing.assert_allclose(result.embedded.detector_scores, belief, atol=1e-6)
+    np.testing.assert_allclose(result.compared.detector_scores, belief, atol=1e-6)
 
 
 def test_folds_are_dealt_in_turn_and_nobody_is_named(root: Path) -> None:

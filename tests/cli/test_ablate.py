@@ -1,6 +1,7 @@
 """`facespace ablate`: a plan of one's own in processes of their own, killed and gone on with; what is printed where."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from typer.testing import CliRunner, Result
 from facespace.cli import app
 from facespace.cli.ablate import progress
 from facespace.data.drawn import write_people
-from facespace.judge import run as judging
 
 PLAN = '''
 import os, signal
@@ -45,7 +45,7 @@ PLAN = Plan("mine", (Variant("sound", recipe(NormFace())), Variant("fragile", re
 
 @pytest.fixture
 def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(judging, "available_cores", lambda: 2)  # however few there are
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)  # however few there are
     monkeypatch.chdir(tmp_path)
     write_people(tmp_path / "people", people=6, photos=4)
     write_people(tmp_path / "others", people=5, photos=4, seed=3)

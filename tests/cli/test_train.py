@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from facespace.cli.train import progress
 from facespace.data.augment import Augment
 from facespace.data.drawn import write_people
 from facespace.data.sampler import Shuffled
-from facespace.judge import run as judging
 from facespace.losses.margins import NormFace
 from facespace.models.nets.trunks import TrunkSpec
 from facespace.train import outcome, recipes
@@ -106,7 +106,11 @@ def test_what_contradicts_itself_is_wrong_usage(people: Path) -> None:
     unknown = failed(run(people, "--recipe", "?", "--json"), 2)
     assert "arcface_small" in unknown["hint"]
     assert "--teacher" in failed(run(people, "--recipe", "taught", "--json"), 2)["hint"]
-    assert failed(run(people, "--recipe", "tiny", "--epochs", "0", "--json"), 2)["code"] == "usage"
+    for epochs in ("0", "-1", "nan", "inf"):
+        assert (
+            f"--epochs {epochs} " in failed(run(people, "--recipe", "tiny", "--epochs", epochs, "--json"), 2)["message"]
+        )
+    assert "--held-out" in failed(run(people, "--recipe", "tiny", "--held-out", "-2", "--json"), 2)["message"]
 
 
 def test_data_weights_and_devices_that_cannot_be_used_have_their_statuses(people: Path, tmp_path: Path) -> None:
@@ -134,11 +138,11 @@ def test_too_many_processes_are_refused_before_any_starts(people: Path, monkeypa
     monkeypatch.setattr(train, "launch", lambda count, _: started.append(count) or 0)
     asked = ("--recipe", "tiny", "--json", "--processes")
     for cores, count, most in ((2, 500, 2), (2, 3, 2), (64, 5, 4), (1, 2, 1)):
-        monkeypatch.setattr(judging, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         error = failed(run(people, *asked, count), 2)
         assert error["message"] == f"{count} processes, but {cores} core{'s'[cores == 1 :]} and a batch of 8"
         assert error["hint"] == (f"--processes {most}, or fewer" if most > 1 else "leave out --processes")
-    monkeypatch.setattr(judging, "available_cores", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     assert "batch of 8 does not give 3 processes" in failed(run(people, *asked, 3), 2)["message"]
     assert started == []
     assert run(people, *asked, 4).exit_code == 0
@@ -149,7 +153,7 @@ def test_too_many_processes_are_refused_before_any_starts(people: Path, monkeypa
 def test_more_threads_than_cores_can_share_are_refused(
     people: Path, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "available_cores", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     error = failed(run(people, "--recipe", "tiny", option, 9, "--json"), 2)
     assert error["message"] == "9 threads, but 2 cores"
     assert error["hint"] == "8 at most, 4 for each core"

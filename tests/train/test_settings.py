@@ -60,6 +60,26 @@ def test_the_side_is_that_of_the_last_stage_begun() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0.0),
+        ("epochs", -1.0),
+        ("epochs", math.nan),
+        ("epochs", math.inf),
+        ("accumulate", 0),
+        ("warmup", 1.0),
+        ("held_out", -2),
+        ("clip_norm", -0.5),
+        ("seed", -1),
+    ],
+)
+def test_a_number_out_of_its_range_is_named_with_its_value(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=rf"'tiny': {name} = {value:g}$") as refused:
+        dataclasses.replace(TINY, **{name: value})
+    assert refused.value.hint.startswith(f"{name} >")
+
+
+@pytest.mark.parametrize(
     "stages",
     [
         ((0.1, 48),),

@@ -1,5 +1,6 @@
 """`facespace train`: photos of people to a judged model, resumed by running the same command again."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import typer
 
 from facespace.cli import options, shell
 from facespace.cli.processes import check_number, launch
-from facespace.errors import MissingExtra
+from facespace.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from facespace.train.loop import Listener
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     app.command("train")(train)
+
+
+def _some(epochs: float | None) -> float | None:
+    """The passes that were asked for; UsageError unless they are more than none."""
+    if epochs is not None and not 0 < epochs < math.inf:
+        raise UsageError(f"--epochs {epochs:g} is no length of a training", hint="a number above 0, such as 0.5 or 20")
+    return epochs
 
 
 def train(
@@ -43,8 +51,13 @@ def train(
         Path | None,
         typer.Option(help="A run with sub-centres on the same data; photos it finds mislabelled stay out."),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the photos, instead of the recipe's.")] = None,
-    held_out: Annotated[int | None, typer.Option(help="People kept out to choose among the states.")] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            callback=_some, help="Passes over the photos, instead of the recipe's: more than 0, a fraction is allowed."
+        ),
+    ] = None,
+    held_out: Annotated[int | None, typer.Option(min=0, help="People kept out to choose among the states.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     device: options.Device = "cpu",
     threads: Annotated[

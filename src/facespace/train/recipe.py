@@ -174,10 +174,9 @@ class Recipe:
         for forbidden, what, hint in self._contradictions():
             if forbidden:
                 raise UsageError(f"recipe {self.name!r}: {what}", hint=hint)
-        if not 0 < self.epochs < math.inf or self.accumulate < 1 or not 0 <= self.warmup < 1 or self.held_out < 0:
-            raise UsageError(f"recipe {self.name!r}: epochs > 0, accumulate >= 1, 0 <= warmup < 1, held_out >= 0")
-        if not self.optimiser.rate > 0 or not self.clip_norm >= 0 or self.seed < 0:
-            raise UsageError(f"recipe {self.name!r}: rate > 0, clip_norm >= 0, seed >= 0")
+        for fits, what, value, range_ in self._ranges():
+            if not fits:
+                raise UsageError(f"recipe {self.name!r}: {what} = {value:g}", hint=f"{what} {range_}")
         check_stages(self.stages, self.trunk.size)
 
     def _contradictions(self) -> Iterator[tuple[bool, str, str]]:
@@ -202,6 +201,16 @@ class Recipe:
         names = [term.name for term in self.auxiliary]
         yield len(set(names)) < len(names), f"a term comes twice in {names}", "give it once, with its weight"
         yield not 0 <= self.mislabelled < 1, f"mislabelled = {self.mislabelled}", "a share in 0..1 without 1"
+
+    def _ranges(self) -> Iterator[tuple[bool, str, float, str]]:
+        """Numbers: (whether it is in its range, its name, itself, the range in words)."""
+        yield 0 < self.epochs < math.inf, "epochs", self.epochs, "> 0"
+        yield self.accumulate >= 1, "accumulate", self.accumulate, ">= 1"
+        yield 0 <= self.warmup < 1, "warmup", self.warmup, ">= 0 and < 1"
+        yield self.held_out >= 0, "held_out", self.held_out, ">= 0"
+        yield self.optimiser.rate > 0, "rate", self.optimiser.rate, "> 0"
+        yield self.clip_norm >= 0, "clip_norm", self.clip_norm, ">= 0"
+        yield self.seed >= 0, "seed", self.seed, ">= 0"
 
     @property
     def wants_teacher(self) -> bool:

@@ -71,8 +71,9 @@ def evaluate(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Judge a model by pairs (accuracy over folds, TAR and VAL at fixed FAR, EER, AUC), by retrieval (Recall@K) or by
-    identification (rank-k, TPIR at fixed FPIR, thresholds by the size of the gallery).
+    """Judge a model by pairs (accuracy over folds, TAR and VAL at fixed FAR, EER, AUC), by retrieval (Recall@K), by
+    clustering (pairwise F, BCubed, NMI, ARI) or by identification (rank-k, TPIR at fixed FPIR, thresholds by the size
+    of the gallery).
 
     Every share comes with its interval. With --compatible-with two models are judged together.
     """

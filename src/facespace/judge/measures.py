@@ -28,7 +28,7 @@ NAMED = 8
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class FittedLine:
     """How well a straight line through the scores, fitted on the other folds, says how likely one person is."""
 
     cllr: float
@@ -45,7 +45,7 @@ class Calibrated:
         return {"cllr": self.cllr, "cllr_min": self.cllr_min, "ece": self.expected_error, "reliability": bins}
 
 
-def calibrated(evaluation: Evaluation) -> Calibrated:
+def calibrated(evaluation: Evaluation) -> FittedLine:
     """Each fold by the line through all others, so that nothing is judged by what it was fitted to.
 
     Raises Refused where scores mean nothing, DataError where a kind of pairs is missing.
@@ -56,7 +56,7 @@ def calibrated(evaluation: Evaluation) -> Calibrated:
         held = folds == fold
         ratios[held] = Logistic.fit(scores[~held], same[~held]).log_likelihood_ratio(scores[held])
     bins = reliability(ratios, same)
-    return Calibrated(cllr(ratios, same), cllr_min(scores, same), bins, expected_calibration_error(bins))
+    return FittedLine(cllr(ratios, same), cllr_min(scores, same), bins, expected_calibration_error(bins))
 
 
 @dataclass(frozen=True)

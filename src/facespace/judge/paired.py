@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from facespace.core.verification import accepts
-from facespace.judge.measures import Calibrated, Discard, attempt, calibrated, discarded
+from facespace.judge.measures import Discard, FittedLine, attempt, calibrated, discarded
 from facespace.judge.page import Chart, Content, percent
 from facespace.judge.panels import det_chart, discard_chart, reliability_chart, roc_chart, score_chart
 from facespace.judge.run import Evaluation, worst_pairs
@@ -19,7 +19,7 @@ PICTURES = 12
 
 def pair_content(evaluation: Evaluation) -> Content:
     """The page of pairs; its document holds every pair with its score, and null for what is not measured."""
-    measured: Mapping[str, Calibrated | Discard | str] = {
+    measured: Mapping[str, FittedLine | Discard | str] = {
         "calibration": attempt(calibrated, evaluation),
         "error_versus_discard": attempt(discarded, evaluation),
     }
@@ -52,7 +52,7 @@ def pair_content(evaluation: Evaluation) -> Content:
     )
 
 
-def _chart(found: Calibrated | Discard) -> Chart:
+def _chart(found: FittedLine | Discard) -> Chart:
     if isinstance(found, Discard):
         return discard_chart(found), (
             f"Error versus discard: misses at {found.threshold:.4f} when the genuine pairs that the detector scored "

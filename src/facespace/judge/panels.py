@@ -15,7 +15,7 @@ from facespace.judge.charts import Axis, Series, histogram, line_chart, point_ch
 from facespace.judge.clustering import ClusteringEvaluation
 from facespace.judge.figures import Figures, RateAtFar
 from facespace.judge.identified import AtFpir, RankK
-from facespace.judge.measures import DISCARD_FMR, Calibrated, Discard, PeopleMap
+from facespace.judge.measures import DISCARD_FMR, Discard, FittedLine, PeopleMap
 from facespace.judge.retrieval import RetrievalEvaluation
 from facespace.judge.run import Evaluation
 from facespace.judge.searching import IdentificationEvaluation
@@ -48,7 +48,7 @@ def score_chart(evaluation: Evaluation) -> str:
     return histogram("scores", "similarity", groups, evaluation.figures.threshold)
 
 
-def reliability_chart(found: Calibrated) -> str:
+def reliability_chart(found: FittedLine) -> str:
     """Observed over predicted shares of genuine pairs; what is predicted rightly lies on the diagonal."""
     x, y = (Axis(label, 0, 1, percent=True) for label in ("predicted: one person", "observed: one person"))
     bins = found.bins

@@ -26,8 +26,8 @@ from facespace.core.scores import squared_distance
 from facespace.data.folder import open_people
 from facespace.errors import DataError, Refused
 from facespace.faces.detect import Policy
+from facespace.judge.circumstances import Circumstances, Evaluated
 from facespace.judge.embedding import Progress, available_cores, embed_photos
-from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.protocols import LabelledPhotos
 from facespace.models.card import OperatingPoint
 from facespace.models.matching import decision_point
@@ -81,7 +81,7 @@ class AtThreshold:
 
 
 @dataclass(frozen=True)
-class ClusteringEvaluation(Judged):
+class ClusteringEvaluation(Evaluated):
     """A model judged by clustering at one threshold, and looked at on all others."""
 
     protocol: ClusteringProtocol

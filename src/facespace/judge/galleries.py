@@ -11,9 +11,9 @@ from facespace.core.contracts import Detector, Embedder, Vectors
 from facespace.core.identification import Searches
 from facespace.core.several import search_several
 from facespace.faces.detect import Policy
+from facespace.judge.circumstances import Circumstances, Evaluated
 from facespace.judge.embedding import Progress, available_cores, embed_photos, named_faces
 from facespace.judge.identified import FPIRS, AtFpir, RankK, at_fpirs, rank_ks
-from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.pooling import Templates, pool
 from facespace.models.flipped import group_aware_of
 
@@ -112,7 +112,7 @@ def _mean(figures: Sequence[dict[Key, float]]) -> dict[Key, float]:
 
 
 @dataclass(frozen=True)
-class GalleryEvaluation(Judged):
+class GalleryEvaluation(Evaluated):
     """A model judged by a set's own galleries."""
 
     protocol: GalleryProtocol

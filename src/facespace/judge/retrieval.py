@@ -17,8 +17,8 @@ from facespace.core.retrieval import Ranks, mean_over_people, rank_mates
 from facespace.data.folder import open_people
 from facespace.errors import DataError
 from facespace.faces.detect import Policy
+from facespace.judge.circumstances import Circumstances, Evaluated
 from facespace.judge.embedding import Progress, available_cores, embed_photos
-from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.protocols import LabelledPhotos
 
 KS = (1, 2, 4, 8, 10, 100, 1000)
@@ -49,7 +49,7 @@ class RecallAtK:
 
 
 @dataclass(frozen=True)
-class RetrievalEvaluation(Judged):
+class RetrievalEvaluation(Evaluated):
     """A model judged by retrieval."""
 
     protocol: RetrievalProtocol

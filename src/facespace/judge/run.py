@@ -16,6 +16,7 @@ from facespace.core.contracts import AlignedFaces, Detector, Embedder
 from facespace.core.scores import pair_scores
 from facespace.core.verification import Ties
 from facespace.faces.detect import Policy
+from facespace.judge.circumstances import Circumstances, Evaluated
 from facespace.judge.cohorts import GroupAccuracy, accuracies
 from facespace.judge.embedding import (
     Embedded,
@@ -28,7 +29,6 @@ from facespace.judge.embedding import (
     named_faces,
 )
 from facespace.judge.figures import Figures, figures_of
-from facespace.judge.judged import Circumstances, Judged
 from facespace.judge.people import PairPeople
 from facespace.judge.pooling import mean_scores, pool
 from facespace.judge.protocols import PairProtocol
@@ -38,7 +38,7 @@ NO_FACE = -np.inf
 
 
 @dataclass(frozen=True)
-class Evaluation(Judged):
+class Evaluation(Evaluated):
     """A model judged by pairs: figures, and the scores `(P,)` behind them."""
 
     protocol: PairProtocol

@@ -16,11 +16,11 @@ from facespace.core.galleries import Strangers
 from facespace.core.identification import NOBODY, Searches, det, search
 from facespace.core.similarity import GroupAware, template
 from facespace.faces.detect import Policy
+from facespace.judge.circumstances import Circumstances, Evaluated
 from facespace.judge.embedding import Embedded, Progress, available_cores, embed_photos
 from facespace.judge.groups import Decided, Differential, GroupTable, as_json, differentials
 from facespace.judge.identification import IdentificationProtocol
 from facespace.judge.identified import FPIRS, AtFpir, AtSize, RankK, at_fpirs, at_sizes, rank_ks
-from facespace.judge.judged import Circumstances, Judged
 from facespace.models.flipped import group_aware_of
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,7 @@ _CELLS = 1 << 24  # comparisons behind the thresholds by N; with more, searches 
 
 
 @dataclass(frozen=True)
-class IdentificationEvaluation(Judged):
+class IdentificationEvaluation(Evaluated):
     """A model judged by identification."""
 
     protocol: IdentificationProtocol

@@ -40,7 +40,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """The part of an evaluation that is the same whatever was asked of the model."""
 
     circumstances: Circumstances

@@ -81,6 +81,7 @@ def test_verify_says_plainly_that_a_threshold_is_uncalibrated(folder: Path) -> N
         (("a.png", "b.png", "--threshold", "2"), 2, "usage"),
         (("a.png", "b.png", "--threshold", "-1.1"), 2, "usage"),
         (("a.png", "b.png", "--fmr", "5"), 2, "usage"),
+        (("a.png", "b.png", "--std", "0"), 2, "usage"),
         (("a.png", "b.png", "--fmr", "0"), 2, "usage"),
         (("a.png", "b.png", "--fmr", "nan"), 2, "usage"),
         (("a.png", "b.png", "--detector-weights", "a.png"), 2, "usage"),
@@ -123,10 +124,20 @@ def test_a_folder_without_photos_is_an_error_and_writes_nothing(folder: Path, ve
 
 def test_an_output_that_cannot_be_written_is_named_and_no_fault_of_ours(folder: Path) -> None:
     (folder / "file").write_text("in the way")
-    result = run("embed", "a.png", "-o", "file/vectors.npz", *ALIGNED, "--json")
-    error = json.loads(result.stdout)["error"]
-    assert (result.exit_code, error["code"]) == (2, "usage")
-    assert error["file"].startswith("file")
+    (folder / "is.onnx").mkdir()
+    for verb in (
+        ("embed", "a.png", "-o", "file/vectors.npz", *ALIGNED),
+        ("export", "runs/first", "-o", "file/deep/x.onnx"),
+        ("doctor", ".", "--list", "file/d.csv", *ALIGNED),
+        ("doctor", ".", "--sheet", "file/d.html", *ALIGNED),
+        ("audit", ".", ".", "--sheet", "file/d.html", *ALIGNED),
+    ):
+        result = run(*verb, "--json")
+        error = json.loads(result.stdout)["error"]
+        assert (result.exit_code, error["code"]) == (2, "usage")
+        assert (error["message"], error["file"]) == ("is not a folder", str(folder / "file"))
+    assert "is a folder" in run("export", "runs/first", "-o", "is.onnx").stderr
+    assert (folder / "file").read_text() == "in the way"
 
 
 @pytest.mark.usefixtures("folder")
@@ -135,6 +146,9 @@ def test_detect_shows_boxes_as_table_or_json() -> None:
     assert table.exit_code == 0
     assert "a.png" in table.stdout
     assert "112" in table.stdout
+    assert table.stdout.splitlines()[1].split()[:5] == ["a.png", "0", "0", "112", "112"], "no -0"
+    nothing = run("detect", "absent.png", "--detector", "aligned")
+    assert (nothing.exit_code, nothing.stdout) == (3, "")
     result = run("detect", "a.png", "text.jpg", "--detector", "aligned", "--json")
     assert result.exit_code == 3
     document = json.loads(result.stdout)
@@ -153,7 +167,12 @@ def test_models_are_listed_and_shown() -> None:
     assert "tiny" not in names
     card = json.loads(run("model", "show", "tiny", "--json").stdout)
     assert card["operating_points"][0]["threshold"] == 0.5
-    assert "Apache-2.0" in run("model", "show", "tiny").stdout
+    shown = run("model", "show", "tiny").stdout
+    rows = dict(line.split(maxsplit=1) for line in shown.splitlines())
+    assert rows["licence"].strip() == "Apache-2.0"
+    assert rows["input.channels"].strip() == card["input"]["channels"]
+    assert (rows["operating_points[0].threshold"].strip(), rows["commercial"].strip()) == ("0.5", "no")
+    assert not set('{}[]"') & set("".join(rows.values()))
     assert run("model", "show", "nobody").exit_code == 4
 
 

@@ -296,7 +296,7 @@ def test_folders_of_another_recipe_or_other_data_are_refused_before_anything_beg
     other = Run(replace(PLAN.variants[0], recipe=replace(BRIEF, epochs=2)), 0)
     with pytest.raises(TrainingError, match="another recipe"):
         is_done(other, tmp_path / "plan", sources)
-    with pytest.raises(TrainingError, match="other data") as caught:
+    with pytest.raises(TrainingError, match="with other data") as caught:
         ablate("plan", Sources(write_people(tmp_path / "others", seed=7), sources.judge), tmp_path)
     assert "plain-seed0" in str(caught.value)
     assert not (tmp_path / "plan" / "start-seed0").exists()

@@ -53,6 +53,8 @@ def doctor(
 
     if listing and sheet and listing.resolve() == sheet.resolve():
         raise UsageError("the list and the sheet would be one file", file=sheet, hint="two names: --list, --sheet")
+    for path in filter(None, (listing, sheet)):
+        options.check_place(path)
     people = open_people(data)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     embedder = options.open_embedder(
@@ -96,6 +98,8 @@ def audit(
     from facespace.judge.sheets import page
     from facespace.models.card import write_atomic
 
+    if sheet:
+        options.check_place(sheet)
     sides = open_people(train), open_people(test)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     embedder = options.open_embedder(

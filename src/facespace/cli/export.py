@@ -24,6 +24,7 @@ def export(
     """Write torch weights as ONNX, checked against the torch model, with a card beside it."""
     from facespace.models import convert
 
+    options.check_place(output)
     distance = convert.export(source, output, trunk=trunk, half=half)
     if json:
         shell.print_json({"output": str(output), "largest_distance": distance})

@@ -35,11 +35,12 @@ def detect(
         shell.print_json({"detector": finder.source, "photos": rows, "failures": _failed(failures)})
     else:
         cells = [
-            [file, *(f"{value:.0f}" for value in face.box), f"{face.score:.2f}", _points(face.landmarks)]
+            [file, *(str(round(value)) for value in face.box), f"{face.score:.2f}", _points(face.landmarks)]
             for file, faces in found
             for face in faces
         ]
-        shell.show_table(["file", "x", "y", "width", "height", "score", "landmarks"], cells)
+        if cells:
+            shell.show_table(["file", "x", "y", "width", "height", "score", "landmarks"], cells)
         for file in (file for file, faces in found if not faces):
             shell.say(f"{file}: no face was found.")
     _finish(failures, json=json)
@@ -66,7 +67,7 @@ def embed(
     from facespace.models.photos import check_output, embed_photos, photo_paths, save_vectors
 
     check_output(output)
-
+    options.check_place(output)
     embedder = options.open_embedder(
         model, threads=threads, device=device, channels=channels, mean=mean, std=std, commercial=commercial
     )
@@ -98,4 +99,4 @@ def _failed(failures: tuple[InputError, ...]) -> list[dict[str, Any]]:
 
 
 def _points(landmarks: tuple[tuple[float, float], ...]) -> str:
-    return " ".join(f"{x:.0f},{y:.0f}" for x, y in landmarks)
+    return " ".join(f"{round(x)},{round(y)}" for x, y in landmarks)

@@ -1,6 +1,6 @@
 """`facespace model {list, show, pull, groups}`: what is here and can be fetched, what a card says, what groups hold."""
 
-import json as jsonlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,7 @@ def show(
     if json:
         shell.print_json(card)
     else:
-        shell.show_table(["key", "value"], [[key, _value(value)] for key, value in card.items()])
+        shell.show_table(["key", "value"], list(_told(card)))
 
 
 def pull(
@@ -107,5 +107,27 @@ def _cells(row: "Listed") -> list[str]:
     return [row.name, gives, row.card.licence, allowed, megabytes, where]
 
 
+def _told(document: Mapping[str, object], where: str = "") -> Iterator[tuple[str, str]]:
+    """A row for each value of a card, what lies within another named after it: `input.size`, `numbers[0].people`."""
+    for key, value in document.items():
+        name = where + key
+        if isinstance(value, Mapping):
+            yield from _told(value, f"{name}.")
+        elif isinstance(value, list | tuple) and any(isinstance(row, Mapping) for row in value):
+            for place, row in enumerate(value):
+                yield from _told(row, f"{name}[{place}].")
+        else:
+            yield name, _value(value)
+
+
 def _value(value: object) -> str:
-    return value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
+    match value:
+        case None | [] | ():
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case list() | tuple():
+            return ", ".join(map(_value, value))
+    return str(value)

@@ -1,5 +1,6 @@
 """Options that several verbs share, and the model and detector that they stand for."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,13 @@ class Flip(StrEnum):
     concat = "concat"
 
 
+def _divisor(std: float | None) -> float | None:
+    """What was stated; UsageError unless pixels can be divided by it."""
+    if std is not None and not 0 < std < math.inf:
+        raise UsageError(f"--std {std:g}: pixels are divided by it", hint="a number above 0, such as 127.5")
+    return std
+
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of a model, or path to .onnx or .safetensors.")]
@@ -87,7 +95,10 @@ DetectorSize = Annotated[
 ]
 ChannelsOption = Annotated[Channels | None, typer.Option("--channels", help="For a model without a card.")]
 Mean = Annotated[float | None, typer.Option("--mean", help="For a model without a card; of pixels 0..255.")]
-Std = Annotated[float | None, typer.Option("--std", help="For a model without a card; of pixels 0..255.")]
+Std = Annotated[
+    float | None,
+    typer.Option("--std", callback=_divisor, help="For a model without a card; of pixels 0..255, more than 0."),
+]
 TiesOption = Annotated[Ties, typer.Option("--ties", help="Whether a pair exactly at a threshold is accepted.")]
 FlipOption = Annotated[
     Flip,
@@ -100,6 +111,15 @@ FlipOption = Annotated[
 Commercial = Annotated[
     bool, typer.Option("--commercial", help="Refuse weights whose card does not allow commercial use.")
 ]
+
+
+def check_place(path: Path) -> None:
+    """UsageError, before any work is done, for a file that is a folder, or would lie below a file."""
+    if path.is_dir():
+        raise UsageError("is a folder, and a file is to be written", file=path, hint="name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError("is not a folder", file=above, hint=f"name another place than {path}")
 
 
 def open_embedder(

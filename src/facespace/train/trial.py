@@ -147,8 +147,8 @@ def is_done(run: Run, out: Path, sources: Sources) -> bool:
     owner = json.loads((folder / "run.json").read_bytes())
     same = owner["recipe"] == json.loads(json.dumps(run.recipe.as_json()))
     if not same or owner["data"]["digest"] != sources.people.digest:
-        what = "data" if same else "recipe"
-        raise TrainingError(f"was trained with another {what}", file=folder, hint="remove it, or name another --out")
+        what = "other data" if same else "another recipe"
+        raise TrainingError(f"was trained with {what}", file=folder, hint="remove it, or name another --out")
     result = Result.read(folder)
     if result is None or result.status == "failed" or result.built_on != digest_of_needs(run, out):
         return False

@@ -1,12 +1,16 @@
 """What each pair adds to a figure: by its definition, and against how figures really vary from set to set."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from facespace.core.dependence import Trials
 from facespace.core.over_people import Estimate, Judged, difference, share_over_folds
-from facespace.core.verification import at_far
+from facespace.core.verification import Ties, at_far, over_folds
 
 
 def judged(seed: int, pairs: int = 2000) -> Judged:
@@ -29,6 +33,17 @@ def test_a_share_over_folds_is_the_mean_of_its_folds_and_influences_add_up_to_no
     ]  # fmt: skip
     np.testing.assert_allclose(found.influence, expected, atol=1e-12)
     assert found.influence.sum() == pytest.approx(0, abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*range(5), -np.inf]), st.booleans(), st.integers(0, 2)), max_size=40))
+def test_thresholds_of_the_other_folds_are_those_of_their_curves(rows: list[tuple[float, bool, int]]) -> None:
+    rows += [(1.0, kind, fold) for kind in (True, False) for fold in range(3)]
+    scores, same, folds = (np.array(column) for column in zip(*rows, strict=True))
+    for ties in get_args(Ties):
+        pairs = Judged.of(scores, same, folds, Trials.of(np.arange(len(rows))), ties)
+        for far in (0.5, 0.9, 1.0):
+            slow = over_folds(scores, same, folds, lambda curve, far=far: at_far(curve, far).threshold, ties)
+            assert pairs.held(far).tolist() == slow.thresholds.tolist()
 
 
 def test_copies_of_a_list_add_up_pair_by_pair() -> None:
@@ -102,7 +117,7 @@ def test_a_tar_next_to_none_or_all_is_as_sure_as_drawing_the_pairs_anew(count: i
     scores, same = np.append(genuine, impostors), np.arange(count + 3000) < count
     pairs = Judged.of(scores, same, np.arange(scores.size) % 10, Trials.of(np.arange(scores.size)), "accept")
     threshold = at_far(pairs.curve, 0.01).threshold
-    low, high = pairs.tar_interval(0.01, pairs.rates(np.array([threshold])))
+    low, high = pairs.at_far(0.01, np.array([threshold]))[0].ci95
     least, greatest = bootstrap(genuine, impostors, 30)
     unseen = 1 - 0.025 ** (1 / count)  # what pairs may do that none of these does: no drawing shows it
     assert low == pytest.approx(least, abs=1.2 * unseen) if good else low == 0

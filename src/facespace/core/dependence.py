@@ -72,9 +72,8 @@ class Trials:
         each = np.asarray(influence, np.float64)
         if self.people < 2:
             raise DataError("all trials are of one person: they do not show how people differ")
-        squares = float(each @ each)
-        sums = self._sums(each)
-        shared = float(sums @ sums) - self._twice(each)
+        squares, sums = float(each @ each), self._sums(each)
+        shared = float(sums @ sums) - self._twice(each, squares)
         return max(shared * self.people / (self.people - 1), self.repeats * squares)
 
     def _sums(self, each: Floats) -> Floats:
@@ -87,29 +86,37 @@ class Trials:
             sums += np.bincount(second[two], part[two], self.people)
         return sums
 
-    def _twice(self, each: Floats) -> float:
+    def _twice(self, each: Floats, squares: float) -> float:
         """Squares of what all trials of the same two people add up to: these are in the sums of both."""
-        order, starts = self._couples
-        total = 0.0
+        one, several, starts = self._couples
+        total = squares - float(each[one] @ each[one])  # as if no two had several
         for block in _blocks(starts.size - 1):
             begin, end = starts[block.start], starts[block.stop]
-            together = np.add.reduceat(each[order[begin:end]], starts[block] - begin)
-            total += float(together @ together)
+            part = each[several[begin:end]]
+            together = np.add.reduceat(part, starts[block] - begin)
+            total += float(together @ together - part @ part)
         return total
 
     @cached_property
-    def _couples(self) -> tuple[Numbers, Numbers]:
-        """Trials of two people, sorted by who they are, and where each two begin, the end of all included."""
-        order = np.flatnonzero(self.first != self.second).astype(np.int32)
-        first, second = self.first[order], self.second[order]
+    def _couples(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Trials of one person; those of two people who have several, sorted by who they are; where each two begin."""
+        apart = self.first != self.second
+        first, second = self.first[apart], self.second[apart]
         couple = np.minimum(first, second).astype(np.int64)
         couple *= self.people
         couple += np.maximum(first, second)
         del first, second
-        by_couple = np.argsort(couple)
-        order, couple = order[by_couple], couple[by_couple]
-        begins = np.flatnonzero(np.diff(couple, prepend=-1)).astype(np.int32)
-        return order, np.append(begins, np.int32(order.size))
+        order = np.argsort(couple)
+        couple = couple[order]
+        after, many = np.zeros(order.size, np.bool_), np.zeros(order.size, np.bool_)
+        after[1:] = couple[1:] == couple[:-1]
+        many[:-1] = after[1:]
+        many |= after
+        order = order[many]
+        del couple
+        several = np.flatnonzero(apart)[order].astype(np.int32)
+        begins = np.flatnonzero(~after[many])
+        return np.flatnonzero(~apart).astype(np.int32), several, np.append(begins, several.size).astype(np.int32)
 
 
 def _blocks(size: int) -> list[slice]:

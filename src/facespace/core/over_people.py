@@ -13,7 +13,8 @@ pairs alone.
 """
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from facespace.core import verification as v
 from facespace.core.dependence import (
     Floats,
-    Ids,
+    Numbers,
     Share,
     Trials,
     Z,
@@ -58,14 +59,14 @@ class Judged:
 
     scores: NDArray[Any]
     same: Flags
-    folds: Ids
+    folds: Numbers
     trials: Trials
     ties: v.Ties = "accept"
 
     @classmethod
     def of(cls, scores: NDArray[Any], same: ArrayLike, folds: ArrayLike, trials: Trials, ties: v.Ties) -> "Judged":
         """Folds of any names."""
-        return cls(scores, np.asarray(same, np.bool_), v.numbered(np.asarray(folds))[1], trials, ties)
+        return cls(scores, np.asarray(same, np.bool_), v.numbered(np.asarray(folds))[1].astype(np.int32), trials, ties)
 
     @cached_property
     def curve(self) -> v.Roc:
@@ -77,12 +78,38 @@ class Judged:
         """Each fold at the threshold that is most accurate on the others."""
         return v.best_over_folds(self.scores, self.same, self.folds, self.ties)
 
-    def held(self, far: float) -> v.FoldRates:
-        """Each fold at the threshold that has at most this FAR on the others; Refused as `at_far`."""
-        repeats = self.trials.repeats
-        return v.over_folds(
-            self.scores, self.same, self.folds, lambda curve: v.at_far(curve, far, repeats).threshold, self.ties
+    def held(self, far: float) -> Floats:
+        """For each fold `(F,)` the threshold of `at_far` on all others, without their curves; Refused as there."""
+        (scores, folds), (genuine, theirs) = self._sorted
+        return np.array(
+            [self._kept_out(scores, folds != k, genuine, theirs != k, far) for k in range(int(folds.max()) + 1)]
         )
+
+    @cached_property
+    def _sorted(self) -> tuple[tuple[NDArray[Any], Numbers], tuple[NDArray[Any], Numbers]]:
+        """Scores and folds of impostor pairs, falling, and of genuine ones, rising."""
+        impostors, genuine = self.scores[~self.same], self.scores[self.same]
+        falling, rising = np.argsort(impostors)[::-1], np.argsort(genuine)
+        return (impostors[falling], self.folds[~self.same][falling]), (genuine[rising], self.folds[self.same][rising])
+
+    def _kept_out(
+        self, impostors: NDArray[Any], others: Flags, genuine: NDArray[Any], theirs: Flags, far: float
+    ) -> float:
+        """The lowest score above the impostor pair that would be one too many, of falling impostors and rising genuine.
+
+        Where ties are rejected the threshold is that pair's.
+        """
+        rank = np.cumsum(others, dtype=np.int32)
+        count = int(rank[-1])
+        v.refuse_far(count // self.trials.repeats, far)
+        allowed = min(count, int(far * count) + 1)
+        allowed -= allowed / count > far  # the product is rounded: the quotient decides
+        many = impostors[np.searchsorted(rank, allowed + 1)] if allowed < count else -np.inf
+        if self.ties == "reject":
+            return float(many)
+        above = impostors.size - int(np.searchsorted(impostors[::-1], many, side="right"))
+        lowest = [impostors[:above][others[:above]][-1:], genuine[theirs & (genuine > many)][:1]]
+        return float(np.concatenate(lowest).min(initial=np.inf))
 
     def accuracy(self) -> Estimate:
         """Mean over folds."""
@@ -100,25 +127,28 @@ class Judged:
         folds = self.folds if thresholds.size > 1 else np.zeros_like(self.folds)
         return share_over_folds(accepted, self.same, folds), share_over_folds(accepted, ~self.same, folds)
 
-    def tar_interval(self, far: float, rates: tuple[Estimate, Estimate]) -> Interval:
-        """The 95 % interval of the TAR of `rates`, whose threshold was chosen to have the FAR."""
-        tar, achieved = rates
-        shares = self.share(tar, self.same), self.share(achieved, ~self.same)
-        return around(self.curve, far, shares[0], reach(far, shares[1]), -self._correlation(tar, achieved))[0]
+    def at_far(self, far: float, thresholds: Floats) -> tuple[Share, Share]:
+        """TAR and FAR at thresholds chosen to have the FAR; the interval of the TAR knows that chance moves them."""
+        rates = self.rates(thresholds)
+        variances = [self._variance(rate) for rate in rates]
+        tar, achieved = (self._share(*each) for each in zip(rates, variances, (self.same, ~self.same), strict=True))
+        alike = -self._correlation(rates, variances)
+        return replace(tar, ci95=around(self.curve, far, tar, reach(far, achieved), alike)[0]), achieved
 
-    def _correlation(self, one: Estimate, other: Estimate) -> float:
+    def _correlation(self, both: tuple[Estimate, Estimate], variances: list[float]) -> float:
         """Of two figures, which people have in common; 0 where one of them does not vary."""
-        variances = [self._variance(estimate) for estimate in (one, other)]
         if not all(variances):
             return 0.0
-        scaled = [e.influence / math.sqrt(v) for e, v in zip((one, other), variances, strict=True)]
-        return float(np.clip(self.trials.variance(scaled[0] + scaled[1]) / 2 - 1, -1, 1))
+        one, other = (1 / math.sqrt(variance) for variance in variances)
+        total = both[0].influence * one
+        total += both[1].influence * other
+        return float(np.clip(self.trials.variance(total) / 2 - 1, -1, 1))
 
     def moving(self, far: float, rates: tuple[Estimate, Estimate]) -> Estimate:
         """The TAR of `rates` where chance moves its threshold, so that the FAR stays what it is; for a comparison.
 
         The slope is that of a chord over the logarithm of false accept rates that chance gives. A TAR near 0 or 1 is
-        lopsided, which cancels between two models and not in one: see `tar_interval`.
+        lopsided, which cancels between two models and not in one: see `at_far`.
         """
         curve, (tar, achieved) = self.curve, rates
         pairs = curve.impostors / self.trials.repeats
@@ -133,18 +163,22 @@ class Judged:
         """The equal error rate."""
         rate, threshold = v.equal_error(self.curve)
         tar, far = self.rates(np.array([threshold]))
-        gap = self.curve.far - (1 - self.curve.tar)  # rises along the curve
         spread = Z * math.sqrt(self._variance(Estimate(rate, far.influence + tar.influence)))
-        first, last = (min(int(np.searchsorted(gap, end)), gap.size - 1) for end in (-spread, spread))
-        steps = self.curve.far[last] - self.curve.far[first], self.curve.tar[last] - self.curve.tar[first]
-        share = float(steps[1] / sum(steps)) if sum(steps) else 0.5
+        size = self.curve.thresholds.size
+        ends = (bisect_left(range(size), end, key=self.curve.excess) for end in (-spread, spread))
+        first, last = (self.curve.point(min(at, size - 1)) for at in ends)
+        steps = last.far - first.far, last.tar - first.tar
+        share = steps[1] / sum(steps) if sum(steps) else 0.5
         return Estimate(rate, share * far.influence - (1 - share) * tar.influence)
 
-    def share(self, estimate: Estimate, among: Flags | None = None) -> Share:
-        """An estimate as a share of the pairs `among` bool `(P,)` all."""
-        kept = np.ones_like(self.same) if among is None else among
-        people, pairs = self.trials.people_among(kept), int(kept.sum()) // self.trials.repeats
-        return share_of(estimate.value, pairs, people, self._variance(estimate) + estimate.extra)
+    def share(self, estimate: Estimate) -> Share:
+        """An estimate as a share of all pairs."""
+        variance = self._variance(estimate) + estimate.extra
+        return self._share(estimate, variance, np.ones_like(self.same))
+
+    def _share(self, estimate: Estimate, variance: float, among: Flags) -> Share:
+        pairs = int(among.sum()) // self.trials.repeats
+        return share_of(estimate.value, pairs, self.trials.people_among(among), variance)
 
     def _variance(self, estimate: Estimate) -> float:
         """Over people, without what choosing a threshold costs; one person shows none."""
@@ -155,11 +189,14 @@ class Judged:
         return v.accepts(self.scores, thresholds[self.folds] if thresholds.size > 1 else thresholds, self.ties)
 
 
-def share_over_folds(hits: Flags, among: Flags, folds: Ids) -> Estimate:
+def share_over_folds(hits: Flags, among: Flags, folds: Numbers) -> Estimate:
     """The share of `hits` `(P,)` among some of the pairs in each fold, mean over folds; `folds` `(P,)` from 0."""
     sizes = np.bincount(folds[among], minlength=int(folds.max()) + 1)
     value = float((np.bincount(folds[among & hits], minlength=sizes.size) / sizes).mean())
-    return Estimate(value, (among / (sizes.size * sizes)[folds]) * (hits - value))
+    influence = hits.astype(np.float64) - value
+    influence[~among] = 0
+    influence /= (sizes.size * sizes)[folds] if sizes.size > 1 else sizes
+    return Estimate(value, influence)
 
 
 def difference(first: Estimate, second: Estimate, trials: Trials) -> tuple[float, Interval, float]:

@@ -5,7 +5,7 @@ distinct score is a threshold, and one above all scores accepts nothing. A score
 face: the pair counts, and no threshold accepts it.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -52,6 +52,12 @@ class Roc:
     def last_within(self, far: float) -> int:
         """The last point, which accepts most, whose FAR is not above `far` >= 0; FAR rises along the curve."""
         return bisect_right(self.false_accepts, far, key=lambda accepts: accepts / self.impostors) - 1
+
+    def excess(self, at: int) -> float:
+        """FAR less FNMR at a point, or past the last, where all are accepted; it rises along the curve."""
+        if at == self.thresholds.size:
+            return 1.0
+        return float(self.false_accepts[at] / self.impostors - (1 - self.true_accepts[at] / self.genuine))
 
     def point(self, at: int) -> "OperatingPoint":
         """One of the points."""
@@ -288,11 +294,12 @@ def equal_error(curve: Roc) -> tuple[float, float]:
 
     The threshold is the first, from above, whose FAR is not below its FNMR.
     """
-    far, fnmr = np.append(curve.far, 1.0), np.append(1 - curve.tar, 0.0)  # accepting all, failures too, ends the curve
-    at = int(np.argmax(far >= fnmr))
-    before, after = fnmr[at - 1] - far[at - 1], fnmr[at] - far[at]
-    rate = far[at - 1] + (far[at] - far[at - 1]) * before / (before - after)
-    return float(rate), float(curve.thresholds[min(at, curve.thresholds.size - 1)])
+    size = curve.thresholds.size
+    at = bisect_left(range(size), 0.0, key=curve.excess)
+    point, last = curve.point(at - 1), curve.point(min(at, size - 1))
+    before, after = -curve.excess(at - 1), -curve.excess(at)
+    risen = (last.far if at < size else 1.0) - point.far
+    return point.far + risen * before / (before - after), last.threshold
 
 
 def auc(curve: Roc) -> float:

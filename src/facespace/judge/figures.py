@@ -14,6 +14,8 @@ from facespace.errors import Refused
 from facespace.judge.people import PairPeople
 
 FARS = (1e-2, 1e-3, 1e-4)
+LOWER_FARS = (1e-5, 1e-6, 1e-7)
+"""Of a TAR, where there are impostor pairs enough that one false accept is not more; others are not mentioned."""
 Intervals = Literal["people", "inferred people", "pairs"]
 """Whom the intervals are for: other people, named by the data or as far as genuine pairs tell, or other pairs."""
 
@@ -101,6 +103,7 @@ def figures_of(
     """
     judged = Judged.of(scores, same, folds, _trials(len(scores), repeats, people), ties)
     curve, best = judged.curve, judged.best
+    lower = [far for far in LOWER_FARS if far * (curve.impostors // repeats) >= 1]
     return Figures(
         ties=ties,
         intervals="pairs" if people is None else "people" if people.named else "inferred people",
@@ -111,7 +114,7 @@ def figures_of(
         accuracy_stderr=standard_error(best.accuracy),
         accuracy_ci95=judged.share(judged.accuracy()).ci95,
         val_at_far=tuple(_val_at_far(judged, far) for far in FARS),
-        tar_at_far=tuple(_tar_at_far(judged, far) for far in FARS),
+        tar_at_far=tuple(_tar_at_far(judged, far) for far in (*FARS, *lower)),
         eer=v.equal_error(curve)[0],
         eer_ci95=judged.share(judged.equal_error()).ci95,
         eer_threshold=v.equal_error(curve)[1],
@@ -132,7 +135,7 @@ def _val_at_far(judged: Judged, far: float) -> RateAtFar:
         held = judged.held(far)
     except Refused as refusal:
         return RateAtFar(far, refused=refusal.message)
-    return _rate_at_far(judged, far, held.thresholds)
+    return _rate_at_far(judged, far, held)
 
 
 def _tar_at_far(judged: Judged, far: float) -> RateAtFar:
@@ -145,13 +148,13 @@ def _tar_at_far(judged: Judged, far: float) -> RateAtFar:
 
 
 def _rate_at_far(judged: Judged, far: float, thresholds: NDArray[np.float64]) -> RateAtFar:
-    rates = judged.rates(thresholds)
+    tar, achieved = judged.at_far(far, thresholds)
     return RateAtFar(
         far,
-        rate=rates[0].value,
-        ci95=judged.tar_interval(far, rates),
-        achieved_far=rates[1].value,
-        achieved_far_ci95=judged.share(rates[1], ~judged.same).ci95,
+        rate=tar.rate,
+        ci95=tar.ci95,
+        achieved_far=achieved.rate,
+        achieved_far_ci95=achieved.ci95,
         thresholds=thresholds,
     )
 

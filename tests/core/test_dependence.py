@@ -25,6 +25,16 @@ def test_the_variance_is_that_of_all_couples_that_share_a_person(rows: list[tupl
     assert Trials.of(a, b).variance(x) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("names", [[0, 1, 2, 3], [70, 10**12, 5, -3], ["a", "b", "ab", "c"]])
+def test_people_may_be_named_by_anything(names: list[int] | list[str]) -> None:
+    x, a, b = np.array([3.0, 1.0, -2.0, 5.0, 2.0]), [0, 1, 1, 3, 3], [1, 0, 2, 3, 2]
+    named = Trials.of([names[i] for i in a], [names[i] for i in b])
+    assert named.people == 4
+    assert named.variance(x) == pytest.approx(Trials.of(a, b).variance(x))
+    kept = np.array([True, True, False, False, False])
+    assert (named.people_among(kept), named.only(kept).people) == (2, 2)
+
+
 def slow_interval(rate: float, effective: float, people: int) -> tuple[float, float]:
     """Korn and Graubard's, by scipy."""
     trials = effective * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, people - 1)) ** 2

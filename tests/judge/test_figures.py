@@ -69,6 +69,18 @@ def test_what_the_impostors_cannot_show_is_null_with_a_reason() -> None:
         assert refused["refused"].startswith(f"{count} impostor pairs cannot show a FAR of 0.001")
 
 
+@pytest.mark.parametrize(("impostors", "lowest"), [(99_999, 1e-4), (100_000, 1e-5), (1_000_000, 1e-6)])
+def test_a_tar_goes_down_as_far_as_one_false_accept_is_allowed(impostors: int, lowest: float) -> None:
+    rng = np.random.default_rng(0)
+    same = np.arange(impostors + 1000) < 1000
+    scores = rng.normal(4.0 * same)
+    figures = figures_of(scores, same, np.arange(scores.size) % 10)
+    assert min(rate.far for rate in figures.tar_at_far) == lowest
+    assert all(rate.rate is not None for rate in figures.tar_at_far)
+    assert figures.tar_at_far[-1].rate == (scores[same] > np.sort(scores[~same])[-1 - int(lowest * impostors)]).mean()
+    assert [rate.far for rate in figures.val_at_far] == list(FARS)
+
+
 def test_folds_without_a_single_error_are_no_certainty() -> None:
     same = np.tile(np.repeat([True, False], 300), 10)
     figures = figures_of(same.astype(np.float32), same, np.repeat(np.arange(10), 600))

@@ -1,6 +1,7 @@
 """`facespace evaluate` from the command line to figures, with a small network made on the spot."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,37 @@ def test_identification_prints_its_figures_and_json_holds_them(model: Path, data
     assert {one["column"] for one in document["groups"]} == {"half"}
     assert json.loads(call(*options(model, data), "--json")[1])["groups"] == "not measured"
     assert "FMR by half" in call(*options(model, data), "--groups", table)[1]
+
+
+def test_a_name_misspelt_in_a_table_of_groups_is_told(model: Path, data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("person,half\np0,a\np1,b\ntypo-0002,a\n")
+    said = "Note: groups.csv: 1 of 3 rows names nobody (typo-0002); 30 of 36 photos are in no group."
+    loud = [word for word in options(model, data) if word != "--quiet"]
+    for protocol in ("folder", "identification"):
+        asked = ["--protocol", protocol, "--groups", table, "--json"]
+        assert said in call(*loud, *asked)[2]
+        assert "Note" not in call(*loud, *asked, "--quiet")[2]
+    others = tmp_path / "others" / "typo-0002" / "1.png"
+    others.parent.mkdir(parents=True)
+    others.write_bytes((data / "p0" / "p0_0001.png").read_bytes())
+    assert said in call(*loud, *asked, "--distractors", tmp_path / "others")[2]  # who searches for nobody
+    table.write_text("photo,half\np0/p0_0001.png,a\np0/0001.png,b\np0/0002.png,b\n")
+    assert "2 of 3 rows name no photo (first p0/0001.png); 35 of 36 photos" in call(*loud, *asked)[2]
+
+
+def test_groups_of_persons_are_refused_before_any_photo_is_read_where_the_data_name_nobody(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "groups.csv").write_text("person,half\np0,a\np1,b\n")
+    photos = [(data / f"p{i}" / f"p{i}_000{j}.png").read_bytes() for i in range(4) for j in (1, 2)]
+    (tmp_path / "set.bin").write_bytes(pickle.dumps((photos + photos[1:] + photos[:1], [True, False] * 4), 2))
+    where = ("--data", tmp_path / "set.bin", "--protocol", "bin", "--groups", tmp_path / "groups.csv")
+    status, out, _ = call("absent.onnx", *where, "--json")
+    error = json.loads(out)["error"]
+    assert (status, error["code"]) == (5, "bad_data")
+    assert error["message"] == "these data do not say whose the photos are, and the groups are of persons"
+    assert "column photo" in error["hint"]
 
 
 @pytest.mark.parametrize(

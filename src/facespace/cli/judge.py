@@ -89,6 +89,8 @@ def evaluate(
     chosen = protocols.open_protocol(protocol, asked)
     _check(chosen, report=report, compatible_with=compatible_with, ties=ties, threshold=threshold, groups=groups)
     table = read_groups(groups) if groups else protocols.groups_of(chosen)
+    if groups and table and (unmatched := protocols.unmatched(chosen, table)) and not quiet:
+        shell.say(f"Note: {groups.name}: {unmatched}.")
     detector = protocols.detector_of(chosen, detector)
     finder = options.open_detector(detector, weights=detector_weights, size=detector_size, commercial=commercial)
     # Workers take photos through all stages side by side, so each embeds on its own thread alone.

@@ -181,6 +181,18 @@ def groups_of(chosen: "AnyProtocol") -> "GroupTable | None":
     return GroupTable("photo", {"group": dict(zip(chosen.photos, chosen.groups, strict=True))})
 
 
+def unmatched(chosen: "AnyProtocol", table: "GroupTable") -> str | None:
+    """What of a table and of the photos of the data do not meet, in words; DataError where nothing does."""
+    from facespace.judge.identification import IdentificationProtocol
+    from facespace.judge.protocols import PairProtocol
+
+    if isinstance(chosen, PairProtocol):
+        return table.unmatched(chosen.photos, chosen.people_of_photos)
+    assert isinstance(chosen, IdentificationProtocol)
+    count = int((chosen.labels < chosen.own).sum())  # then come distractors, who never search
+    return table.unmatched(chosen.photos[:count], chosen.people_of_photos[:count])
+
+
 def require_few(chosen: "AnyProtocol") -> None:
     """UsageError where a report, which keeps the score of every pair, would be too large."""
     from facespace.judge.protocols import PairProtocol

@@ -52,6 +52,24 @@ class GroupTable:
             raise DataError(f"the column {column} of the groups names none of the {len(photos):,} photos", hint=hint)
         return groups
 
+    def unmatched(self, photos: Sequence[str], people: Sequence[str] | None) -> str | None:
+        """Rows that name nobody in the data, and photos in no group, in words; None where there are neither.
+
+        Raises DataError as `of`.
+        """
+        groups = np.array([self.of(column, photos, people) for column in self.columns])
+        rows = list(dict.fromkeys(name for column in self.columns.values() for name in column))
+        known = set(photos if self.key == "photo" else people or ())
+        strays = [name for name in rows if name not in known]
+        found = []
+        if strays:
+            which = f"name{'s' if len(strays) == 1 else ''} {'nobody' if self.key == 'person' else 'no photo'}"
+            first = "" if len(strays) == 1 else "first "
+            found.append(f"{len(strays):,} of {len(rows):,} rows {which} ({first}{strays[0]})")
+        if without := int((groups == "").all(axis=0).sum()):
+            found.append(f"{without:,} of {len(photos):,} photos {'is' if without == 1 else 'are'} in no group")
+        return "; ".join(found) or None
+
 
 @dataclass(frozen=True)
 class GroupRate:

@@ -70,6 +70,11 @@ class IdentificationProtocol:
         mine = np.flatnonzero(self.labels < self.own)
         return mine[~(self.enrols[mine] & self.mates[self.labels[mine]])]
 
+    @property
+    def people_of_photos(self) -> tuple[str, ...]:
+        """Whose each photo is `(N,)`, by name."""
+        return tuple(self.names[label] for label in self.labels)
+
     @cached_property
     def gallery(self) -> NDArray[np.int64]:
         """The people in the gallery, by label: mates, then distractors."""

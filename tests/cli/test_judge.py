@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ def test_the_table_has_the_figures_and_stderr_what_was_refused(model: Path, data
     assert status == 0
     for word in ("accuracy", "TAR at FAR 0.1 %", "EER", "AUC", "refused"):
         assert word in out
-    assert "Refused: 2 impostor pairs cannot show a FAR of 0.01" in err
+    assert "Refused: TAR at FAR 1 %: 2 impostor pairs cannot show a FAR of 0.01" in err
+    assert "Refused: VAL at FAR 0.01 %: 1 impostor" in err
 
 
 def test_the_equal_error_rate_stands_with_its_interval_in_table_and_page(
@@ -159,6 +161,8 @@ def test_identification_prints_its_figures_and_json_holds_them(model: Path, data
     ):
         assert word in out
     assert "18 non-mated searches cannot show an FPIR of 0.01" in err
+    assert re.search(r"Refused: ratios of FPIR by half at 0\.\d{4}: a group has no rate\.", err)
+    assert re.search(r"Refused: FPIR of half a at 0\.\d{4}: \d+ trials cannot show", err)
     document = json.loads(call(*asked, "--rank", 2, "--json")[1])
     assert (document["protocol"], document["open_set"]["rank"]) == ("identification", 2)
     assert {one["column"] for one in document["groups"]} == {"half"}

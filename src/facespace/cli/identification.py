@@ -83,7 +83,9 @@ def print_groups(measured: "Iterable[Differential] | None") -> None:
         shell.show_table(("group", "trials", one.error, "95 % interval"), rows)
         for rate in one.groups:
             if rate.refused:
-                shell.say(f"Refused: {one.column} {rate.group}: {rate.refused}.")
+                shell.say(f"Refused: {one.error} of {one.column} {rate.group} at {one.threshold:.4f}: {rate.refused}.")
+        if reason := one.worst_to_best.refused:  # that of both ratios
+            shell.say(f"Refused: ratios of {one.error} by {one.column} at {one.threshold:.4f}: {reason}.")
 
 
 def _ratio_row(name: str, ratio: "Ratio") -> Row:

@@ -39,9 +39,10 @@ def print_accuracies(result: "Evaluation") -> None:
 
 
 def _say_refused(figures: "Figures") -> None:
-    rates = (*figures.tar_at_far, *figures.val_at_far)
-    for reason in sorted({rate.refused for rate in rates if rate.refused}):
-        shell.say(f"Refused: {reason}.")
+    for name, rates in (("TAR", figures.tar_at_far), ("VAL", figures.val_at_far)):
+        for rate in rates:
+            if rate.refused:
+                shell.say(f"Refused: {_name(name, rate)}: {rate.refused}.")
 
 
 def _rows(result: "Evaluation") -> list[Row]:
@@ -69,7 +70,11 @@ def _rate_row(name: str, rate: "RateAtFar") -> Row:
     from facespace.judge.page import percent, span
 
     value = "refused" if rate.refused else percent(rate.rate)
-    return f"{name} at FAR {100 * rate.far:g} %", value, span(rate.ci95), percent(rate.achieved_far, 3)
+    return _name(name, rate), value, span(rate.ci95), percent(rate.achieved_far, 3)
+
+
+def _name(name: str, rate: "RateAtFar") -> str:
+    return f"{name} at FAR {100 * rate.far:g} %"
 
 
 def print_compatibility(result: "CompatibilityEvaluation") -> None:

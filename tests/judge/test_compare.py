@@ -158,8 +158,22 @@ def test_a_document_without_scored_pairs_is_refused(content: str, tmp_path: Path
     with pytest.raises(DataError) as refused:
         read_scored(tmp_path / "a.json")
     assert refused.value.hint
+    assert "Error" not in str(refused.value)
     with pytest.raises(DataError):
         read_scored(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"protocol": "retrieval", "queries": 3}, "a document of retrieval has no pairs"),
+        ({"protocol": "folder", "pairs": 3}, "has no score for each pair"),
+    ],
+)
+def test_another_document_of_ours_is_called_by_its_name(content: dict, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=says):
+        read_scored(tmp_path / "a.json")
 
 
 def call(*words: object) -> tuple[int, str]:

@@ -62,6 +62,8 @@ def compare(
         check_report(report)
     asked = protocols.Asked(data or Path(), pairs, folds, seed, Enrolment(seed=seed), None, quality, frames, average)
     stated = {"channels": channels, "mean": mean, "std": std}
+    for name in (first, second):
+        _refuse_page(Path(name))
     documents = [name.endswith(".json") for name in (first, second)]
     if any(documents):
         changed = asked.given() or flip is not options.Flip.off or ties is not options.Ties.accept
@@ -92,6 +94,12 @@ def compare(
         shell.print_json(result.as_json())
     else:
         _print(result)
+
+
+def _refuse_page(path: Path) -> None:
+    if path.suffix.lower() in (".html", ".htm"):
+        hint = f"give {path.with_suffix('.json')}"
+        raise UsageError("a page holds no scores; its document lies beside it", file=path, hint=hint)
 
 
 def _pairs(name: protocols.ProtocolName | None, asked: protocols.Asked) -> "PairProtocol":

@@ -68,6 +68,7 @@ def read_scored(path: Path) -> Scored:
     """The pairs in the document beside a report. Raises DataError where there are none, or they make no sense."""
     try:
         document = json.loads(path.read_bytes())
+        _require_pairs(document, path)
         pairs = document["pairs_scored"]
         columns = [np.array(pairs[key], dtype=np.int64) for key in ("first", "second", "folds")]
         same = np.array(pairs["same"], dtype=np.bool_)
@@ -90,9 +91,19 @@ def read_scored(path: Path) -> Scored:
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=path, hint=_HINT) from error
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise DataError(f"holds no scored pairs ({type(error).__name__}: {error})", file=path, hint=_HINT) from error
+        raise DataError("holds no scored pairs that can be read", file=path, hint=_HINT) from error
     _check(found, path)
     return found
+
+
+def _require_pairs(document: Any, path: Path) -> None:
+    """DataError for what is another document of ours: of a protocol without pairs, or without the score of each."""
+    if not isinstance(document, dict) or "pairs_scored" in document:
+        return
+    if "protocol" in document and "pairs" not in document:
+        hint = "compare documents of pairs, such as --protocol folder or lfw give"
+        raise DataError(f"a document of {document['protocol']} has no pairs", file=path, hint=hint)
+    raise DataError("has no score for each pair", file=path, hint=_HINT)
 
 
 def _check(found: Scored, path: Path) -> None:

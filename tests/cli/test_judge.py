@@ -216,6 +216,7 @@ def test_groups_of_persons_are_refused_before_any_photo_is_read_where_the_data_n
         (["--protocol", "retrieval", "--ties", "reject"], "usage", 2),
         (["--protocol", "retrieval", "--groups", "{data}/pairs.txt"], "usage", 2),
         (["--protocol", "identification", "--nonmates", "1"], "usage", 2),
+        (["--protocol", "identification", "--nonmates", "-0.1"], "usage", 2),
         (["--protocol", "identification", "--distractors", "{data}"], "bad_data", 5),
         (["--protocol", "folder", "--enrol", "2"], "usage", 2),
         (["--groups", "{data}/pairs.txt"], "bad_data", 5),

@@ -117,9 +117,16 @@ def test_who_enrols_is_decided_by_name_or_by_seed(data: Path, tmp_path: Path) ->
     extra = [p for p in with_others.photos if p.startswith(DISTRACTOR)]
     assert extra == [f"{DISTRACTOR}x{i:02d}/0.png" for i in range(4)]
     assert with_others.read(extra[0]) == (tmp_path / "o/x00/0.png").read_bytes()
-    for wrong in ({"photos": 0}, {"nonmates": 1.0}, {"rank": 0}, {"pick": "best"}):
-        with pytest.raises(UsageError):
+    for wrong, says in (
+        ({"photos": 0}, "0 photos enrol nobody"),
+        ({"nonmates": 1.0}, "a share of 1 of the people cannot stay out of the gallery"),
+        ({"nonmates": float("nan")}, "a share of nan"),
+        ({"rank": 0}, "the first 0 candidates"),
+        ({"pick": "best"}, "pick = 'best' is unknown"),
+    ):
+        with pytest.raises(UsageError, match=says) as refused:
             Enrolment(**wrong)  # type: ignore[arg-type]
+        assert refused.value.hint
     with pytest.raises(DataError, match="people of the data by name, first p00"):
         identification(data, None, data)
     with pytest.raises(DataError, match="0 of 15 enrolled people have a photo left"):

@@ -91,7 +91,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Which pairs the protocol folder 
 Enrol = Annotated[int, typer.Option(min=1, help="Identification: photos that enrol a person.")]
 PickOption = Annotated[Pick, typer.Option("--pick", help="Identification: the first of them by name, or drawn.")]
 Nonmates = Annotated[
-    float, typer.Option(min=0, max=1, help="Identification: share of the people who are not enrolled.")
+    float, typer.Option(help="Identification: share of the people who are not enrolled, from 0 to below 1.")
 ]
 Rank = Annotated[int, typer.Option(min=1, help="Identification: the mate must be among so many candidates.")]
 Distractors = Annotated[

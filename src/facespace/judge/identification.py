@@ -37,8 +37,13 @@ class Enrolment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.photos < 1 or self.rank < 1 or not 0 <= self.nonmates < 1:
-            raise UsageError(f"{self} enrols nobody", hint="photos >= 1, rank >= 1, nonmates from 0 to below 1")
+        if not 0 <= self.nonmates < 1:
+            hint = "nonmates is from 0 to below 1, for somebody must be enrolled"
+            raise UsageError(f"a share of {self.nonmates:g} of the people cannot stay out of the gallery", hint=hint)
+        if self.photos < 1:
+            raise UsageError(f"{self.photos} photos enrol nobody", hint="one or more photos of each person")
+        if self.rank < 1:
+            raise UsageError(f"nobody is among the first {self.rank} candidates", hint="a rank of 1 or more")
         if self.pick not in get_args(Pick):
             raise UsageError(f"pick = {self.pick!r} is unknown", hint="first or drawn")
 

@@ -85,6 +85,12 @@ def test_a_malformed_line_is_an_error_that_names_it(tmp_path: Path, old: str, ne
         protocols.read_lfw_pairs(listed(tmp_path, LIST.replace(old, new, 1)))
 
 
+def test_a_csv_in_place_of_the_list_is_sent_to_its_own_protocol(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 1 is no header") as refused:
+        protocols.read_lfw_pairs(listed(tmp_path, "a,b,same\nAda/1.jpg,Bo/1.jpg,0\n"))
+    assert "--protocol pairs" in str(refused.value.hint)
+
+
 def test_an_empty_absent_or_binary_list_is_refused(tmp_path: Path) -> None:
     binary = tmp_path / "binary.txt"
     binary.write_bytes(b"\xff\xfe\x00")

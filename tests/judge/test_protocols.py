@@ -157,9 +157,16 @@ def test_few_people_give_fewer_folds_and_all_their_impostor_pairs() -> None:
     assert [int((~protocol.same & (protocol.folds == f)).sum()) for f in (1, 2)] == [3, 3]
 
 
-@pytest.mark.parametrize("sizes", [{"a": 9}, {"a": 9, "b": 9, "c": 9}, {"a": 9, "b": 1, "c": 1, "d": 1}])
-def test_too_few_people_are_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(DataError, match="give no two folds"):
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ({"a": 9}, "1 person gives no two folds: 1 with two photos"),
+        ({"a": 9, "b": 9, "c": 9}, "3 people give no two folds: 3 with"),
+        ({"a": 9, "b": 1, "c": 1, "d": 1}, "4 people give no two folds: 1 with"),
+    ],
+)
+def test_too_few_people_are_refused(sizes: dict[str, int], says: str) -> None:
+    with pytest.raises(DataError, match=says):
         protocols.made_pairs(people(sizes).photos, str.encode)
 
 

@@ -209,8 +209,9 @@ def _deal(of_person: dict[str, list[PhotoRef]], rng: np.random.Generator) -> lis
     paired = [name for name in names if len(of_person[name]) > 1]
     count = min(FOLDS, len(paired), len(names) // 2)
     if count < 2:
+        everyone = "1 person gives" if len(names) == 1 else f"{len(names)} people give"
         raise DataError(
-            f"{len(names)} people, {len(paired)} of them with two photos or more, give no two folds",
+            f"{everyone} no two folds: {len(paired)} with two photos or more",
             hint="at least four people are needed, two of them with two photos",
         )
     single = [name for name in names if len(of_person[name]) == 1]

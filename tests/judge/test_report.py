@@ -207,6 +207,8 @@ def test_a_page_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "r.json").mkdir()
     for path, says in (
         ("r.JSON", "page of HTML"),
+        ("out.pdf", "page of HTML"),
+        ("out", "page of HTML"),
         ("folder.html", "is a folder"),
         ("r.html", "is a folder"),
         ("absent/r.html", "no report can be written"),
@@ -220,5 +222,6 @@ def test_a_page_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "kept.html").write_text("an older report")
     check_report(tmp_path / "kept.html")
     check_report(tmp_path / "good.html")
+    check_report(tmp_path / "good.HTM")
     assert (tmp_path / "kept.html").read_text() == "an older report"
     assert {path.name for path in tmp_path.iterdir()} == {"folder.html", "r.json", "kept.html"}

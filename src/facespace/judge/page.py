@@ -30,9 +30,10 @@ class Content:
 
 
 def check_report(path: Path) -> None:
-    """UsageError, before any work is done, for a page that could not be written, or is named as its own document."""
-    if path.suffix.lower() == ".json":
-        raise UsageError("a report is a page of HTML, its JSON lies beside it", file=path, hint="--report report.html")
+    """UsageError, before any work is done, for a page that could not be written, or is not named as one."""
+    if not path.is_dir() and path.suffix.lower() not in (".html", ".htm"):
+        hint = f"--report {path.with_suffix('.html')}"
+        raise UsageError("a report is a page of HTML, its JSON lies beside it", file=path, hint=hint)
     for file in (path, path.parent / f"{path.stem}.json"):
         if file.is_dir():
             raise UsageError("is a folder, and a report is a file", file=file, hint=f"--report {path / 'report.html'}")

@@ -70,6 +70,17 @@ def test_the_page_has_every_figure_of_both_models_with_its_interval(made: Path, 
             assert shown[figure][at] == ("refused" if value is None else f"{percent(value)} ({span(interval)})")
 
 
+def test_a_model_compared_with_itself_is_said_to_be_the_same(made: Path) -> None:
+    where = ("--data", str(made / "people"), "--detector", "aligned", "--quiet")
+    said = "Both gave the same scores to all pairs: intervals are what 6 people leave open."
+    for other, expected in (("carded", True), ("other", False)):
+        words = ["compare", *(str(made / f"{name}.onnx") for name in ("carded", other)), *where]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0
+        assert (said in done.stdout) == expected
+        assert re.search(r"Refused: TAR at FAR 0\.01 %: \d+ impostor pairs cannot show", done.stderr)
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [

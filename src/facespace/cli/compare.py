@@ -125,6 +125,8 @@ def _preprocessing(names: tuple[str, str], stated: dict[str, Any]) -> list[dict[
 
 
 def _print(result: "Comparison") -> None:
+    import numpy as np
+
     from facespace.judge.page import chance
 
     first, second = (model["name"] for model in result.models)
@@ -135,8 +137,12 @@ def _print(result: "Comparison") -> None:
     p = chance(one.p_value)
     typer.echo(f"\nOnly {first} is right on {one.only_first:,} pairs, only {second} on {one.only_second:,}")
     typer.echo(f"(McNemar's test, which takes pairs for independent: p {p if p.startswith('<') else '= ' + p}).")
-    for reason in dict.fromkeys(gap.refused for gap in result.gaps if gap.refused):
-        shell.say(f"Refused: {reason}.")
+    one_scores, other_scores = (figures.judged.scores for figures in result.figures)
+    if np.array_equal(one_scores, other_scores):
+        typer.echo(f"\nBoth gave the same scores to all pairs: intervals are what {result.people:,} people leave open.")
+    for gap in result.gaps:
+        if gap.refused:
+            shell.say(f"Refused: {gap.figure}: {gap.refused}.")
     if not result.people_named:
         shell.say("Note: the names of the photos do not say whose they are; intervals go by genuine pairs.")
 

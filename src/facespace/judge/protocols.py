@@ -132,7 +132,7 @@ def read_lfw_pairs(path: Path) -> list[list[NamedPair]]:
         raise DataError(f"no readable list of pairs ({why})", hint="LFW's pairs.txt", file=path) from error
     header = lines[0].split() if lines else []
     if len(header) not in (1, 2) or not all(re.fullmatch(r"0*[1-9]\d{0,6}", field) for field in header):
-        csv = "LFW's list begins with such as 10 300; a CSV a,b,same is read by --protocol pairs"
+        csv = "LFW's begins with two numbers, such as 10 300; a CSV a,b,same is read by --protocol pairs"
         hint = csv if lines and "," in lines[0] else "expected folds and pairs per fold, such as 10 300"
         raise DataError("line 1 is no header", hint=hint, file=path)
     folds, size = (int(field) for field in ("1", *header)[-2:])

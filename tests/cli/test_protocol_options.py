@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from facespace.cli.protocols import PROTOCOLS, Asked, ProtocolName, open_protocol
+from facespace.cli.asked import Asked, ProtocolName
+from facespace.cli.protocols import PROTOCOLS, open_protocol
 from facespace.errors import DataError, UsageError
 from facespace.judge.identification import Enrolment
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facespace.cli import asked as asking
 from facespace.cli import options, protocols, shell
 from facespace.errors import UsageError
 
@@ -23,14 +24,14 @@ def compare(
     second: Annotated[str, typer.Argument(help="Another, of the same kind.")],
     data: Annotated[Path | None, typer.Option(help="For models: photos, a folder person/photo.jpg or a tar.")] = None,
     protocol: Annotated[
-        protocols.ProtocolName | None, typer.Option(help="For models: one of pairs, as for `evaluate`.")
+        asking.ProtocolName | None, typer.Option(help="For models: one of pairs, as for `evaluate`.")
     ] = None,
-    pairs: protocols.Pairs = None,
-    folds: protocols.Folds = None,
+    pairs: asking.Pairs = None,
+    folds: asking.Folds = None,
     seed: Annotated[int, typer.Option(min=0, help="Which pairs the protocol folder makes.")] = 0,
-    quality: protocols.QualityOption = protocols.Quality.none,
-    frames: protocols.Frames = 100,
-    average: protocols.AverageOption = protocols.Average.embedding,
+    quality: asking.QualityOption = asking.Quality.none,
+    frames: asking.Frames = 100,
+    average: asking.AverageOption = asking.Average.embedding,
     flip: options.FlipOption = options.Flip.off,
     ties: options.TiesOption = options.Ties.accept,
     detector: options.DetectorOption = options.DetectorName.yunet,
@@ -60,7 +61,7 @@ def compare(
 
     if report:
         check_report(report)
-    asked = protocols.Asked(data or Path(), pairs, folds, seed, Enrolment(seed=seed), None, quality, frames, average)
+    asked = asking.Asked(data or Path(), pairs, folds, seed, Enrolment(seed=seed), None, quality, frames, average)
     stated = {"channels": channels, "mean": mean, "std": std}
     for name in (first, second):
         _refuse_page(Path(name))
@@ -102,7 +103,7 @@ def _refuse_page(path: Path) -> None:
         raise UsageError("a page holds no scores; its document lies beside it", file=path, hint=hint)
 
 
-def _pairs(name: protocols.ProtocolName | None, asked: protocols.Asked) -> "PairProtocol":
+def _pairs(name: asking.ProtocolName | None, asked: asking.Asked) -> "PairProtocol":
     """The pairs that both models are judged on."""
     from facespace.judge.protocols import PairProtocol
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facespace.cli import asked as asking
 from facespace.cli import options, protocols, shell
 from facespace.errors import BadCard, UsageError
 
@@ -30,18 +31,18 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name of a model, or path to .onnx or .safetensors weights.")],
     data: Annotated[Path, typer.Option(help="Photos: a folder person/photo.jpg, or a tar of one.")],
-    protocol: protocols.Protocol = None,
-    pairs: protocols.Pairs = None,
-    folds: protocols.Folds = None,
-    seed: protocols.Seed = 0,
-    enrol: protocols.Enrol = 1,
-    pick: protocols.PickOption = protocols.Pick.first,
-    nonmates: protocols.Nonmates = 0.5,
-    rank: protocols.Rank = 1,
-    distractors: protocols.Distractors = None,
-    quality: protocols.QualityOption = protocols.Quality.none,
-    frames: protocols.Frames = 100,
-    average: protocols.AverageOption = protocols.Average.embedding,
+    protocol: asking.Protocol = None,
+    pairs: asking.Pairs = None,
+    folds: asking.Folds = None,
+    seed: asking.Seed = 0,
+    enrol: asking.Enrol = 1,
+    pick: asking.PickOption = asking.Pick.first,
+    nonmates: asking.Nonmates = 0.5,
+    rank: asking.Rank = 1,
+    distractors: asking.Distractors = None,
+    quality: asking.QualityOption = asking.Quality.none,
+    frames: asking.Frames = 100,
+    average: asking.AverageOption = asking.Average.embedding,
     groups: Annotated[
         Path | None,
         typer.Option(help="A CSV of person (or photo) and any other columns, such as age: errors for each group."),
@@ -85,7 +86,7 @@ def evaluate(
     if report:
         check_report(report)
     enrolment = Enrolment(enrol, pick.value, nonmates, rank, seed)
-    asked = protocols.Asked(data, pairs, folds, seed, enrolment, distractors, quality, frames, average)
+    asked = asking.Asked(data, pairs, folds, seed, enrolment, distractors, quality, frames, average)
     chosen = protocols.open_protocol(protocol, asked)
     _check(chosen, report=report, compatible_with=compatible_with, ties=ties, threshold=threshold, groups=groups)
     table = read_groups(groups) if groups else protocols.groups_of(chosen)

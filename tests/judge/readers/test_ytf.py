@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from facespace.cli import app
-from facespace.cli.protocols import Asked, Average, ProtocolName, open_protocol
+from facespace.cli.asked import Asked, Average, ProtocolName
+from facespace.cli.protocols import open_protocol
 from facespace.data.drawn import draw_crop, person
 from facespace.errors import DataError, UsageError
 from facespace.faces.detect import Aligned
